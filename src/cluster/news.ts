@@ -1,0 +1,13 @@
+import { news } from '../kernel/index.js'
+
+/** The lease of this node was declared dead: whatever ran under `epoch` belongs to others now. */
+export const leaseLost = news<{ readonly epoch: string }>('cluster.lease.lost')
+
+/** This node could not renew in time and no longer trusts its lease; `trusted` tells when it does again. */
+export const contactChanged = news<{ readonly trusted: boolean }>('cluster.contact.changed')
+
+/** Somebody's lease expired, or did within the last minute: there may be work to rescue. */
+export const deathsSeen = news<{ readonly expired: number }>('cluster.deaths.seen')
+
+/** One renewal, with the time it took in milliseconds. */
+export const beaten = news<{ readonly tookMs: number }>('cluster.beaten')

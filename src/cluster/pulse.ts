@@ -1,0 +1,159 @@
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { deferred, messageOf, type Timer, within } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import type { Beater, LeaseTimes, PulseEvents } from './beater.js'
+import { MainLoopPulse } from './pulse-main.js'
+import type { FromPulse, PulseOrders, ToPulse } from './pulse-thread.js'
+import { beat, pulseSettings } from './queries.js'
+
+/**
+ * The pulse of this node: renews the lease, and knows until when this process may trust it. Trust is counted from
+ * before the renewal was sent, so that a slow answer never extends it.
+ */
+export class Pulse {
+  readonly #runtime: Runtime
+  readonly #times: LeaseTimes
+  readonly #events: PulseEvents
+  readonly #shared = new SharedArrayBuffer(16)
+  readonly #cells = new BigInt64Array(this.#shared)
+  #beater: Beater | null = null
+  #ticker: NodeJS.Timeout | null = null
+  /** Why the main loop beats instead of a thread; null when a thread does. */
+  fallback: string | null = null
+
+  constructor(runtime: Runtime, times: LeaseTimes, events: PulseEvents) {
+    this.#runtime = runtime
+    this.#times = times
+    this.#events = events
+  }
+
+  /** Monotonic milliseconds until which the lease may be trusted; 0 before the first renewal. */
+  get trustedUntilMs(): number {
+    return Number(Atomics.load(this.#cells, 1))
+  }
+
+  get trusted(): boolean {
+    return this.#runtime.clock.monotonicMs() < this.trustedUntilMs
+  }
+
+  start(epoch: string): void {
+    const tick = (): void =>
+      void Atomics.store(this.#cells, 0, BigInt(Math.floor(this.#runtime.clock.monotonicMs())))
+    tick()
+    this.#ticker = setInterval(tick, 1_000)
+    this.#ticker.unref()
+    this.#beater = this.#thread(epoch) ?? this.#mainLoop()
+    this.#beater.start(epoch)
+  }
+
+  /** Under the new epoch nothing is trusted until its first renewal. */
+  changeEpoch(epoch: string): void {
+    Atomics.store(this.#cells, 1, 0n)
+    this.#beater?.changeEpoch(epoch)
+  }
+
+  async stop(): Promise<void> {
+    if (this.#ticker) clearInterval(this.#ticker)
+    await this.#beater?.stop()
+    Atomics.store(this.#cells, 1, 0n)
+  }
+
+  #thread(epoch: string): Beater | null {
+    try {
+      const { source } = this.#runtime.db
+      if (source.custom) throw new Error('the pool brings its own Client or stream')
+      return new ThreadPulse(this.#orders(epoch), this.#runtime, this.#events)
+    } catch (error) {
+      this.fallback = messageOf(error)
+      this.#runtime.log.warn(`forge: the pulse runs on the main loop: ${this.fallback}`)
+      return null
+    }
+  }
+
+  #mainLoop(): Beater {
+    return new MainLoopPulse(this.#runtime, this.#times, {
+      ...this.#events,
+      trusted: (untilMs) => void Atomics.store(this.#cells, 1, BigInt(Math.floor(untilMs))),
+    })
+  }
+
+  #orders(epoch: string): PulseOrders {
+    const { db, nodeId } = this.#runtime
+    const { password, ...config } = db.source.config('forge:pulse') as Record<string, unknown>
+    const asksPassword = typeof password === 'function'
+    return {
+      config: asksPassword ? config : { ...config, password },
+      asksPassword,
+      sql: beat.text(db.schema),
+      openSql: db.source.pooler === 'none' ? pulseSettings.text(db.schema) : null,
+      nodeId,
+      epoch,
+      ...this.#times,
+      shared: this.#shared,
+    }
+  }
+}
+
+/** Beside this file, in whichever form it runs: sources (.ts), ESM (.js) or CommonJS (.cjs). */
+function threadFile(): URL {
+  const here = import.meta.url
+  const ending = here.endsWith('.ts') ? '.ts' : here.endsWith('.cjs') ? '.cjs' : '.js'
+  const url = new URL(`./pulse-thread${ending}`, here)
+  if (!existsSync(fileURLToPath(url))) throw new Error('pulse-thread is not beside the bundle')
+  return url
+}
+
+class ThreadPulse implements Beater {
+  readonly #worker: Worker
+  readonly #runtime: Runtime
+  readonly #stopped = deferred<void>()
+  #patience: Timer | null = null
+
+  constructor(orders: PulseOrders, runtime: Runtime, events: PulseEvents) {
+    this.#runtime = runtime
+    // Throws DataCloneError for a configuration that cannot travel, such as ssl with functions in it.
+    this.#worker = new Worker(threadFile(), { workerData: orders, name: 'forge pulse', execArgv: [] })
+    this.#worker.on('message', (message: FromPulse) => this.#hear(message, events))
+    this.#worker.on('error', (error) => events.fault(`the pulse thread failed: ${messageOf(error)}`))
+    this.#worker.on('exit', () => this.#stopped.resolve())
+  }
+
+  /** It beats from its birth. */
+  start(): void {}
+
+  changeEpoch(epoch: string): void {
+    this.#say({ kind: 'epoch', epoch })
+  }
+
+  async stop(): Promise<void> {
+    this.#say({ kind: 'stop' })
+    const { clock } = this.#runtime
+    await within(clock, 3_000, this.#stopped.promise, () => new Error('late')).catch(() => {})
+    this.#patience?.cancel()
+    await this.#worker.terminate()
+  }
+
+  #say(message: ToPulse): void {
+    this.#worker.postMessage(message)
+  }
+
+  #hear(message: FromPulse, events: PulseEvents): void {
+    if (message.kind === 'beat') events.beat(message)
+    else if (message.kind === 'fault') events.fault(message.message)
+    else if (message.kind === 'frozen') events.fault('the main loop stood still; the lease was let go')
+    else if (message.kind === 'stopped') this.#stopped.resolve()
+    else void this.#answerPassword(message.ticket)
+  }
+
+  async #answerPassword(ticket: number): Promise<void> {
+    const { password } = this.#runtime.db.source.config('forge:pulse')
+    try {
+      const value = typeof password === 'function' ? await password() : password
+      this.#say({ kind: 'password', ticket, password: value ?? '' })
+    } catch (error) {
+      this.#say({ kind: 'password', ticket, fault: messageOf(error) })
+    }
+  }
+}

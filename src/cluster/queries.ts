@@ -1,0 +1,112 @@
+import { statement } from '../database/index.js'
+
+/** Every statement on the tables of this room: node, chore. */
+
+/** Settings of the pulse thread's own connection, against limits that the role may carry. */
+export const pulseSettings = statement(
+  'forge_pulse_settings',
+  () => `
+  select set_config('statement_timeout', '5000', false), set_config('lock_timeout', '2000', false),
+         set_config('default_transaction_isolation', 'read committed', false)`,
+)
+
+/** Joins, or is reborn under a new epoch after its lease was declared dead. */
+export const joinNode = statement(
+  'forge_join_node',
+  (s) => `
+  insert into ${s}.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
+  values ($1, $2, 'active', $3, $4, $5, $6, $7, clock_timestamp() + $8 * interval '1 ms')
+  on conflict (id) do update
+     set epoch = excluded.epoch, state = 'active', lease_until = excluded.lease_until,
+         seen_at = clock_timestamp(), died_at = clock_timestamp()`,
+)
+
+/**
+ * The pulse: renew the own lease, declare expired ones dead, and say whether somebody died within the last minute.
+ * $4 is false for a node that has not been in contact for a whole lease: after an outage of PostgreSQL every lease
+ * has expired, and whoever comes back first must not bury the others before they could renew. A lease that is
+ * expired but not declared dead can be renewed; both are one guarded row update, so only one of them wins.
+ */
+export const beat = statement<{ renewed: number; expired: number; deaths: boolean }>(
+  'forge_beat',
+  (s) => `
+  with renewed as (
+    update ${s}.node
+       set lease_until = clock_timestamp() + $3 * interval '1 ms', seen_at = clock_timestamp()
+     where id = $1 and epoch = $2 and state <> 'dead'
+    returning 1
+  ), expired as (
+    update ${s}.node
+       set state = 'dead', died_at = clock_timestamp()
+     where $4::boolean and state <> 'dead' and lease_until < clock_timestamp()
+       and id = any (array(
+             select id from ${s}.node
+              where state <> 'dead' and lease_until < clock_timestamp() and id <> $1
+                for update skip locked))
+    returning 1
+  )
+  select (select count(*) from renewed)::int as renewed,
+         (select count(*) from expired)::int as expired,
+         exists (select 1 from ${s}.node where died_at > clock_timestamp() - interval '60 s') as deaths`,
+)
+
+/**
+ * A condition for other rooms' statements: the lease of this node and epoch (two SQL expressions) is in force. Rows
+ * that are dead, gone or under another epoch do not count, whatever the node itself believes.
+ */
+export function liveLease(schema: string, node: string, epoch: string): string {
+  return `exists (select 1 from ${schema}.node as lease where lease.id = ${node} and lease.epoch = ${epoch}
+                  and lease.state <> 'dead' and lease.lease_until > clock_timestamp())`
+}
+
+/** The same for work that is already claimed: an expired lease that nobody declared dead can still be renewed. */
+export function undeadLease(schema: string, node: string, epoch: string): string {
+  return `exists (select 1 from ${schema}.node as lease where lease.id = ${node} and lease.epoch = ${epoch}
+                  and lease.state <> 'dead')`
+}
+
+export const markDraining = statement(
+  'forge_mark_draining',
+  (s) => `update ${s}.node set state = 'draining' where id = $1 and epoch = $2 and state = 'active'`,
+)
+
+/** A clean goodbye: what still runs under the epoch has no lease from here on, so rescue would find it. */
+export const leaveNode = statement(
+  'forge_leave_node',
+  (s) => `delete from ${s}.node where id = $1 and epoch = $2`,
+)
+
+export interface NodeRow {
+  readonly id: string
+  readonly host: string
+  readonly pid: number
+  readonly version: string
+  readonly state: 'active' | 'draining' | 'dead'
+  readonly roles: readonly string[]
+  readonly capabilities: readonly string[]
+  readonly started_at: Date
+  readonly seen_at: Date
+}
+
+export const listNodes = statement<NodeRow>(
+  'forge_list_nodes',
+  (s) => `
+  select id, host, pid, version, case when lease_until < clock_timestamp() then 'dead' else state end as state,
+         roles, capabilities, started_at, seen_at
+  from ${s}.node order by started_at desc limit 200`,
+)
+
+/** The turn to do a chore: one row back when it was due and is now ours, none when another node has it. */
+export const takeTurn = statement(
+  'forge_take_turn',
+  (s) => `
+  insert into ${s}.chore as c (name, next_at) values ($1, clock_timestamp() + $2 * interval '1 ms')
+  on conflict (name) do update set next_at = excluded.next_at where c.next_at <= clock_timestamp()
+  returning name`,
+)
+
+/** Rows of nodes that died more than an hour ago; until then people want to see them. */
+export const forgetDead = statement(
+  'forge_forget_dead',
+  (s) => `delete from ${s}.node where state = 'dead' and died_at < clock_timestamp() - interval '1 hour'`,
+)

@@ -1,0 +1,191 @@
+import { hostname } from 'node:os'
+import {
+  type Clock,
+  deferred,
+  ForgeError,
+  invalidOption,
+  messageOf,
+  randomId,
+  type Resolved,
+  type Service,
+  sleep,
+  type Timer,
+  within,
+} from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import type { LeaseTimes } from './beater.js'
+import { beaten, contactChanged, deathsSeen, leaseLost } from './news.js'
+import { type clusterOptions, frozenMsMax, trustShare } from './options.js'
+import { Pulse } from './pulse.js'
+import {
+  forgetDead,
+  joinNode,
+  leaveNode,
+  listNodes,
+  markDraining,
+  type NodeRow,
+  takeTurn,
+} from './queries.js'
+
+/** The lease of this process as other rooms see it. */
+export interface Membership {
+  readonly nodeId: string
+  /** Random; changes when a lease was lost. Claims carry it. */
+  readonly epoch: string
+  /** True while this node may claim and its handlers may run. */
+  readonly trusted: boolean
+  /** Why the pulse runs on the main loop, or null. */
+  readonly pulseFallback: string | null
+  /** True when it is this node's turn to do a chore that one node does per interval. */
+  turn(name: string, everyMs: number): Promise<boolean>
+  /** Removes the rows of nodes that died more than an hour ago. */
+  forgetDead(): Promise<void>
+  nodes(): Promise<readonly NodeRow[]>
+}
+
+/** Registers this process, keeps its lease, and tells the other rooms what becomes of it. */
+export class ClusterService implements Service, Membership {
+  readonly name = 'cluster'
+  readonly #runtime: Runtime
+  readonly #version: string
+  readonly #times: LeaseTimes
+  readonly #pulse: Pulse
+  readonly #abort = new AbortController()
+  readonly #first = deferred<void>()
+  #epoch = randomId()
+  #trusted = false
+  #check: Timer | null = null
+  #rejoining = false
+  #joined = false
+
+  constructor(runtime: Runtime, options: Resolved<typeof clusterOptions>, version: string) {
+    this.#runtime = runtime
+    this.#version = version
+    this.#times = leaseTimes(options)
+    this.#pulse = new Pulse(runtime, this.#times, {
+      beat: (seen) => this.#onBeat(seen),
+      fault: (message) => runtime.log.debug(`forge: no renewal of the lease: ${message}`),
+    })
+    this.#first.promise.catch(() => {})
+  }
+
+  get nodeId(): string {
+    return this.#runtime.nodeId
+  }
+
+  get epoch(): string {
+    return this.#epoch
+  }
+
+  get trusted(): boolean {
+    return this.#trusted && this.#pulse.trusted
+  }
+
+  get pulseFallback(): string | null {
+    return this.#pulse.fallback
+  }
+
+  /** Resolves after the first renewal, so that the first claim finds a lease. */
+  async start(): Promise<void> {
+    await this.#join()
+    this.#joined = true
+    this.#pulse.start(this.#epoch)
+    const late = (): Error => new ForgeError('FORGE_DEADLINE', 'The first renewal of the lease did not come.')
+    await within(this.#runtime.clock, this.#times.leaseMs + 5_000, this.#first.promise, late)
+  }
+
+  async drain(): Promise<void> {
+    if (!this.#joined) return
+    await this.#runtime.db.control.run(markDraining, [this.nodeId, this.#epoch]).catch(() => {})
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort(new ForgeError('FORGE_STOPPED'))
+    this.#check?.cancel()
+    if (!this.#joined) return
+    this.#joined = false
+    await this.#pulse.stop()
+    this.#trusted = false
+    await this.#runtime.db.control.run(leaveNode, [this.nodeId, this.#epoch]).catch(() => {})
+  }
+
+  async turn(name: string, everyMs: number): Promise<boolean> {
+    const rows = await this.#runtime.db.control.run(takeTurn, [name, everyMs])
+    return rows.length === 1
+  }
+
+  /** Rows of the dead are kept for an hour. */
+  async forgetDead(): Promise<void> {
+    await this.#runtime.db.control.run(forgetDead)
+  }
+
+  nodes(): Promise<readonly NodeRow[]> {
+    return this.#runtime.db.reader.run(listNodes)
+  }
+
+  async #join(): Promise<void> {
+    const { config, db } = this.#runtime
+    const { roles, capabilities } = config
+    const values = [this.nodeId, this.#epoch, hostname(), process.pid, this.#version, roles, capabilities]
+    await db.control.run(joinNode, [...values, this.#times.leaseMs])
+  }
+
+  #onBeat(seen: { renewed: boolean; expired: number; deaths: boolean; tookMs: number; epoch: string }): void {
+    const { news } = this.#runtime
+    if (seen.epoch !== this.#epoch) return
+    if (!seen.renewed) return void this.#rejoin(seen.epoch)
+    this.#first.resolve()
+    news.emit(beaten, { tookMs: seen.tookMs })
+    this.#changeTrust(this.#pulse.trusted)
+    this.#armCheck()
+    if (seen.deaths || seen.expired > 0) news.emit(deathsSeen, { expired: seen.expired })
+  }
+
+  /** Looks again at the moment when trust ends, unless a renewal comes first and moves it. */
+  #armCheck(): void {
+    const { clock } = this.#runtime
+    this.#check?.cancel()
+    this.#check = clock.timer(this.#pulse.trustedUntilMs - clock.monotonicMs() + 1, () => {
+      this.#changeTrust(this.#pulse.trusted)
+      if (this.#pulse.trusted) this.#armCheck()
+    })
+  }
+
+  #changeTrust(trusted: boolean): void {
+    if (trusted === this.#trusted) return
+    this.#trusted = trusted
+    if (!trusted) this.#runtime.log.warn('forge: lost contact with PostgreSQL; running handlers are aborted')
+    this.#runtime.news.emit(contactChanged, { trusted })
+  }
+
+  /** Declared dead: what ran here belongs to others. A new epoch makes this a new node for every guard. */
+  async #rejoin(lost: string): Promise<void> {
+    if (this.#rejoining) return
+    this.#rejoining = true
+    this.#epoch = randomId()
+    this.#changeTrust(false)
+    this.#runtime.log.warn('forge: the lease of this node was declared dead; it rejoins under a new epoch')
+    this.#runtime.news.emit(leaseLost, { epoch: lost })
+    await this.#joinAgain(this.#runtime.clock)
+    this.#rejoining = false
+    if (!this.#abort.signal.aborted) this.#pulse.changeEpoch(this.#epoch)
+  }
+
+  async #joinAgain(clock: Clock): Promise<void> {
+    while (!this.#abort.signal.aborted) {
+      try {
+        return await this.#join()
+      } catch (error) {
+        this.#runtime.log.debug(`forge: could not rejoin yet: ${messageOf(error)}`)
+        await sleep(clock, 500, this.#abort.signal)
+      }
+    }
+  }
+}
+
+function leaseTimes(options: Resolved<typeof clusterOptions>): LeaseTimes {
+  const { ms, renewMs } = options.lease
+  if (renewMs * 3 > ms)
+    throw invalidOption('Option lease.renewMs', `must be at most a third of lease.ms (${ms} ms)`)
+  return { leaseMs: ms, renewMs, trustMs: Math.floor(ms * trustShare), frozenMs: frozenMsMax }
+}

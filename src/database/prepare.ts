@@ -1,0 +1,47 @@
+import { type Clock, codeOf, ForgeError, isForgeError, type Logger, sleep } from '../kernel/index.js'
+import { migrate, type MigrateContext, migrationStatus } from './migrate.js'
+import { close, type ClientSource } from './source.js'
+
+export interface PrepareContext {
+  readonly source: ClientSource
+  /** Quoted. */
+  readonly schema: string
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly mode: 'auto' | 'check' | 'off'
+  /** All of it, waiting for the server included. */
+  readonly timeoutMs: number
+}
+
+/**
+ * The first step of every start: waits for a server that is not up yet, then sees to the schema.
+ * @throws ForgeError FORGE_DATABASE_AUTH, FORGE_DATABASE_MISSING, FORGE_SERVER_TOO_OLD at once;
+ * FORGE_DATABASE_UNREACHABLE when the time is over; FORGE_MIGRATION_PENDING and what `migrate` throws
+ */
+export async function prepareDatabase(context: PrepareContext): Promise<void> {
+  const until = context.clock.monotonicMs() + context.timeoutMs
+  await reach(context, until)
+  const { source, schema, clock, logger, mode } = context
+  const waitMs = Math.max(1_000, until - clock.monotonicMs())
+  const given: MigrateContext = { source, schema, clock, logger, waitMs }
+  if (mode === 'auto') {
+    const { applied, version } = await migrate(given)
+    if (applied.length > 0) logger.info(`forge: applied ${applied.join(', ')}; the schema is at ${version}`)
+    return
+  }
+  const { pending } = await migrationStatus({ ...given, checksums: mode === 'check' })
+  if (pending.length > 0) throw new ForgeError('FORGE_MIGRATION_PENDING', `${pending.join(', ')}.`)
+}
+
+async function reach(context: PrepareContext, until: number): Promise<void> {
+  for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 1_000)) {
+    try {
+      return await close(await context.source.connect('forge:start', { statementMs: 10_000, lockMs: 5_000 }))
+    } catch (error) {
+      if (!isForgeError(error, 'FORGE_DATABASE_UNREACHABLE') || context.clock.monotonicMs() >= until)
+        throw error
+      context.logger.debug(`forge: PostgreSQL is not there yet (${codeOf(error.cause)})`)
+      await sleep(context.clock, Math.min(waitMs, Math.max(1, until - context.clock.monotonicMs())))
+    }
+  }
+}

@@ -1,0 +1,193 @@
+import pg, { type Client, type CustomTypesConfig } from 'pg'
+import { type Clock, ForgeError, isConnectionError, messageOf, type Timer, within } from '../kernel/index.js'
+import { begin, commit, openTransaction, rollback } from './queries.js'
+import { close, type ClientSource, destroy } from './source.js'
+import type { Statement } from './statement.js'
+
+export interface SessionOptions {
+  /** What the connection is for; becomes the application_name `forge:<purpose>`. */
+  readonly purpose: string
+  /** Server-side limit of one statement; the client gives up, and destroys the connection, a little later. */
+  readonly statementMs: number
+  /** Close after so long without a call; it opens again at the next one. Absent: stays open. */
+  readonly idleMs?: number
+}
+
+/** The quoted schema, and where clients and time come from. */
+export interface SessionContext {
+  readonly source: ClientSource
+  readonly schema: string
+  readonly clock: Clock
+}
+
+/** Runs statements inside one transaction of a session. */
+export interface Run {
+  <Row>(statement: Statement<Row>, values?: readonly unknown[]): Promise<Row[]>
+}
+
+const int8 = 20
+const deadlineSlackMs = 2_000
+
+/**
+ * One reserved connection: opened when first used, one statement at a time, an error listener on it, a deadline on
+ * every wait. A connection that fails or is late is destroyed and never used again; the next call opens another.
+ */
+export class Session {
+  readonly #context: SessionContext
+  readonly #options: SessionOptions
+  readonly #texts = new Map<Statement<unknown>, string>()
+  #client: Client | null = null
+  #tail: Promise<unknown> = Promise.resolve()
+  #idle: Timer | null = null
+  #closed = false
+
+  constructor(context: SessionContext, options: SessionOptions) {
+    this.#context = context
+    this.#options = options
+  }
+
+  get connected(): boolean {
+    return this.#client !== null
+  }
+
+  /**
+   * Runs one statement and returns its rows.
+   * @throws ForgeError FORGE_DEADLINE, FORGE_CONNECTION_LOST, FORGE_DATABASE_…; pg's own error for a refused statement
+   */
+  run<Row>(statement: Statement<Row>, values: readonly unknown[] = []): Promise<Row[]> {
+    return this.#exclusively(async (client) => {
+      if (this.#context.source.pooler !== 'transaction') return this.#send(client, statement, values)
+      return this.#inTransaction(client, (run) => run(statement, values))
+    })
+  }
+
+  /** Runs `work` in one READ COMMITTED transaction. `run` must not be used after `work` has settled. */
+  transaction<T>(work: (run: Run) => Promise<T>): Promise<T> {
+    return this.#exclusively((client) => this.#inTransaction(client, work))
+  }
+
+  /** Waits for the call in hand, then closes. Later calls are refused with FORGE_STOPPED. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#tail.catch(() => {})
+    await this.#hangUp()
+  }
+
+  #exclusively<T>(work: (client: Client) => Promise<T>): Promise<T> {
+    const turn = this.#tail.then(async () => {
+      this.#idle?.cancel()
+      if (this.#closed) throw new ForgeError('FORGE_STOPPED')
+      const client = (this.#client ??= await this.#open())
+      try {
+        return await work(client)
+      } catch (error) {
+        throw this.#judge(error)
+      } finally {
+        this.#armIdle()
+      }
+    })
+    this.#tail = turn.catch(() => {})
+    return turn
+  }
+
+  async #open(): Promise<Client> {
+    const { purpose, statementMs } = this.#options
+    const limits = { statementMs, lockMs: Math.min(statementMs, 5_000) }
+    const client = await this.#context.source.connect(`forge:${purpose}`, limits)
+    const forget = (): void => {
+      if (this.#client === client) this.#client = null
+    }
+    client.on('error', forget)
+    client.once('end', forget)
+    return client
+  }
+
+  async #inTransaction<T>(client: Client, work: (run: Run) => Promise<T>): Promise<T> {
+    await this.#plain(client, begin)
+    try {
+      const ms = String(this.#options.statementMs)
+      if (this.#context.source.pooler === 'transaction')
+        await this.#send(client, openTransaction, [ms, ms, '60000'])
+      const result = await work((statement, values) => this.#send(client, statement, values ?? []))
+      await this.#commit(client)
+      return result
+    } catch (error) {
+      if (!isConnectionError(error) && this.#client === client)
+        await this.#plain(client, rollback).catch(() => {})
+      throw error
+    }
+  }
+
+  async #commit(client: Client): Promise<void> {
+    try {
+      await this.#plain(client, commit)
+    } catch (error) {
+      if (!isConnectionError(error)) throw error
+      this.#drop()
+      throw new ForgeError('FORGE_COMMIT_UNKNOWN', undefined, { cause: error })
+    }
+  }
+
+  async #send<Row>(client: Client, statement: Statement<Row>, values: readonly unknown[]): Promise<Row[]> {
+    let text = this.#texts.get(statement)
+    if (text === undefined) this.#texts.set(statement, (text = statement.text(this.#context.schema)))
+    // Prepared names live on a backend, so a pooler would mix them up.
+    const name = this.#context.source.pooler === 'none' ? { name: statement.name } : {}
+    const query = client.query({ ...name, text, values: values as unknown[], types: numericTypes })
+    return (await this.#inTime(query, statement.name)).rows as Row[]
+  }
+
+  async #plain(client: Client, text: string): Promise<void> {
+    await this.#inTime(client.query(text), text)
+  }
+
+  #inTime<T>(promise: Promise<T>, label: string): Promise<T> {
+    const ms = this.#options.statementMs + deadlineSlackMs
+    return within(
+      this.#context.clock,
+      ms,
+      promise,
+      () => new ForgeError('FORGE_DEADLINE', `${label}: ${ms} ms.`),
+    )
+  }
+
+  /** After a failure of the connection nothing is known about it: it goes, whatever it looks like. */
+  #judge(error: unknown): unknown {
+    if (!isConnectionError(error)) return error
+    this.#drop()
+    if (error instanceof ForgeError) return error
+    return new ForgeError('FORGE_CONNECTION_LOST', `${messageOf(error)}.`, { cause: error })
+  }
+
+  #drop(): void {
+    const client = this.#client
+    this.#client = null
+    if (client) destroy(client)
+  }
+
+  #armIdle(): void {
+    const { idleMs } = this.#options
+    if (idleMs === undefined) return
+    this.#idle = this.#context.clock.timer(idleMs, () => {
+      this.#tail = this.#tail.then(() => this.#hangUp())
+    })
+  }
+
+  async #hangUp(): Promise<void> {
+    this.#idle?.cancel()
+    const client = this.#client
+    this.#client = null
+    if (client) await close(client)
+  }
+}
+
+/** bigint columns as numbers: forge's own stay far below 2^53. Everything else as the driver does it. */
+const numericTypes: CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+    oid === int8
+      ? Number
+      : (pg.types.getTypeParser as (oid: number, format?: string) => unknown)(
+          oid,
+          format,
+        )) as CustomTypesConfig['getTypeParser'],
+}

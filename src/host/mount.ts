@@ -1,0 +1,92 @@
+import { Server, type IncomingMessage, type ServerResponse } from 'node:http'
+import { Server as SecureServer } from 'node:https'
+import { ForgeError, invalidOption } from '../kernel/index.js'
+
+/** What Express 4 and 5, Nest, connect and fastify's middie give a handler. */
+export type Next = (error?: unknown) => void
+export type Handler = (req: IncomingMessage, res: ServerResponse, next: Next) => void
+
+/** Anything with `use(path, handler)`: an Express app or router, a Nest application, fastify with middie. */
+export interface UsableApp {
+  use(path: string, handler: Handler): unknown
+}
+
+/** Where forge can be mounted; null for a process without HTTP. */
+export type HostApp = UsableApp | Server | SecureServer | null
+
+interface Slot {
+  handler: Handler | null
+}
+
+export interface Mount {
+  /** Ends this use of the slot; the layer stays and answers for the next attach. */
+  release(handler: Handler): void
+}
+
+const slotsKey = Symbol.for('forge.mounts')
+
+/**
+ * Mounts synchronously, so that the order of middleware is the host's. One slot per app and path is reused: attaching
+ * again after stop adds no layer.
+ * @throws ForgeError FORGE_PATH_TAKEN, FORGE_OPTION_INVALID
+ */
+export function mount(app: HostApp, path: string, handler: Handler): Mount | null {
+  if (app === null) return null
+  checkApp(app)
+  const slots = slotsOf(app)
+  const standing = slots.get(path.toLowerCase())
+  if (standing?.handler) throw new ForgeError('FORGE_PATH_TAKEN', `Path ${path}.`)
+  const slot = standing ?? { handler: null }
+  slot.handler = handler
+  if (!standing) {
+    slots.set(path.toLowerCase(), slot)
+    addLayer(app, path, slot)
+  }
+  return {
+    release(mine) {
+      if (slot.handler === mine) slot.handler = null
+    },
+  }
+}
+
+function checkApp(app: unknown): void {
+  const right =
+    app instanceof Server ||
+    app instanceof SecureServer ||
+    typeof (app as { use?: unknown } | undefined)?.use === 'function'
+  if (!right)
+    throw invalidOption(
+      'The first argument of attach()',
+      'must be an app with use(path, handler), an http.Server, or null',
+    )
+}
+
+function slotsOf(app: object): Map<string, Slot> {
+  const holder = app as { [slotsKey]?: Map<string, Slot> }
+  if (!holder[slotsKey]) Object.defineProperty(app, slotsKey, { value: new Map<string, Slot>() })
+  return holder[slotsKey] as Map<string, Slot>
+}
+
+function addLayer(app: UsableApp | Server | SecureServer, path: string, slot: Slot): void {
+  if (app instanceof Server || app instanceof SecureServer) return takeOver(app, path, slot)
+  app.use(path, (req, res, next) => (slot.handler ? slot.handler(req, res, next) : next()))
+}
+
+/** A bare server has no `next`: its own request listeners take that place. */
+function takeOver(server: Server | SecureServer, path: string, slot: Slot): void {
+  const others = server.listeners('request') as ((req: IncomingMessage, res: ServerResponse) => void)[]
+  server.removeAllListeners('request')
+  const pass = (req: IncomingMessage, res: ServerResponse): void => {
+    for (const other of others) other.call(server, req, res)
+    if (others.length === 0) res.writeHead(404).end()
+  }
+  server.on('request', (req: IncomingMessage & { originalUrl?: string }, res: ServerResponse) => {
+    const url = req.url ?? '/'
+    const rest = url.slice(path.length)
+    const mine = url.slice(0, path.length).toLowerCase() === path.toLowerCase() && /^($|[/?])/.test(rest)
+    if (!mine || !slot.handler) return pass(req, res)
+    req.originalUrl = url
+    req.url = rest.startsWith('/') ? rest : `/${rest}`
+    slot.handler(req, res, () => pass(req, res))
+  })
+}

@@ -1,0 +1,50 @@
+/**
+ * forge: jobs and their operation inside the Node app you already have, with PostgreSQL as the only other part.
+ *
+ *     import { forge } from 'forge'
+ *     const node = await forge.attach(app, pool)
+ */
+import { createForge as makeForge, type Forge } from './forge.js'
+
+export { createForge, type Forge } from './forge.js'
+export type { ForgeNode, Health, HealthCheck } from './node.js'
+export type { AttachOptions } from './options.js'
+export type { Access, Authorize } from './access/index.js'
+export type { HostPool, TransactionOptions, Tx } from './database/index.js'
+export type { HostApp, UsableApp } from './host/index.js'
+export {
+  Discard,
+  RetryAfter,
+  type Changed,
+  type EnqueueOptions,
+  type HandlerOutcome,
+  type Job,
+  type JobContext,
+  type JobCounts,
+  type JobDefinition,
+  type JobError,
+  type JobFilter,
+  type JobHandle,
+  type Jobs,
+  type JobSettings,
+  type JobState,
+  type Priority,
+  type RetryOptions,
+} from './jobs/index.js'
+export {
+  AlreadyAttached,
+  DuplicateName,
+  ForgeError,
+  isForgeError,
+  NotAttached,
+  type Duration,
+  type ForgeErrorCode,
+  type Logger,
+} from './kernel/index.js'
+export type { Role } from './runtime/index.js'
+
+const shared = globalThis as { [key: symbol]: unknown }
+const key = Symbol.for('forge/1')
+
+/** The default instance, one per process: ESM and CommonJS share it. */
+export const forge: Forge = (shared[key] ??= makeForge()) as Forge

@@ -1,0 +1,138 @@
+import type { Span } from '@opentelemetry/api'
+import { checkTx, type Tx } from '../database/index.js'
+import { type Duration, encodeForgiving, ForgeError, type Logger, storableText } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import { finishArrays, keepMs } from './complete.js'
+import type { EnqueueOptions } from './enqueue.js'
+import type { JobDefinition, JobHandle } from './face.js'
+import type { Keep } from './job.js'
+import { resultLimits } from './options.js'
+import { cancelled, discarded, type HandlerOutcome, snooze } from './outcome.js'
+import type { ProgressWriter } from './progress.js'
+import { finishJobs, lockClaim } from './queries/finish.js'
+import { abortRun, type JobRun } from './run.js'
+
+/** The second argument of `run(input, job)`. */
+export interface JobContext {
+  readonly id: string
+  readonly name: string
+  readonly queue: string
+  /** This attempt, from 1. */
+  readonly attempt: number
+  /** All attempts the job has. */
+  readonly attempts: number
+  /** Aborts on timeout, cancel, shutdown and loss of the lease; its reason says which (a ForgeError). */
+  readonly signal: AbortSignal
+  /** When the timeout falls, by this machine's clock. */
+  readonly deadline: Date
+  /** For stores outside PostgreSQL: `n` rises with each claim of the job, `token` is unique to this one. */
+  readonly fence: { readonly token: string; readonly n: number }
+  readonly log: Logger
+  readonly span: Span
+  /** Percent from 0 to 100 and a short message, for people who watch. Written at most twice a second. */
+  progress(percent: number, message?: string): void
+  enqueue<In, Out>(job: JobDefinition<In, Out>, input: In, options?: EnqueueOptions): Promise<JobHandle<Out>>
+  /** Another job of this same definition. */
+  again(input: unknown, options?: EnqueueOptions): Promise<JobHandle<unknown>>
+  /**
+   * A transaction on the host's pool that holds this claim: while it runs nobody else can take the job over.
+   * @throws ForgeError FORGE_LEASE_LOST before `fn` is called when the claim is lost
+   */
+  transaction<T>(fn: (tx: Tx) => Promise<T>): Promise<T>
+  /**
+   * Finishes the job in your transaction: its effects and the completion commit together, once. What the handler
+   * returns afterwards is ignored. If the transaction does not commit, the attempt fails.
+   * @throws ForgeError FORGE_LEASE_LOST, FORGE_TX_…
+   */
+  complete(result: unknown, options: { readonly tx: Tx }): Promise<void>
+  /** `return job.snooze('5m')`: run again later, without using an attempt. */
+  snooze(delay: Duration): HandlerOutcome
+  /** `return job.cancel('why')`: end as cancelled. */
+  cancel(reason: string): HandlerOutcome
+  /** `return job.discard('why')`: give up now, as a dead letter. */
+  discard(reason: string): HandlerOutcome
+}
+
+export interface ContextParts {
+  readonly runtime: Runtime
+  readonly keep: Keep
+  readonly progress: ProgressWriter
+  readonly enqueue: (name: string, input: unknown, options?: EnqueueOptions) => Promise<JobHandle<unknown>>
+  readonly transaction: <T>(fn: (tx: Tx) => Promise<T>) => Promise<T>
+}
+
+/** The context of one run. A plain object, so that a handler can destructure it. */
+export function createContext(run: JobRun, parts: ContextParts): JobContext {
+  const { row, spec } = run
+  const { clock } = parts.runtime
+  return {
+    id: row.id,
+    name: spec.name,
+    queue: run.queue,
+    attempt: row.attempt,
+    attempts: row.attempts_max,
+    signal: run.controller.signal,
+    deadline: new Date(clock.wallMs() + run.deadlineMs - clock.monotonicMs()),
+    fence: { token: row.token, n: row.claims },
+    log: jobLogger(parts.runtime.log, run),
+    span: parts.runtime.span(spec.name),
+    progress: (percent, message) => parts.progress.note(run, percent, message),
+    enqueue: (job, input, options) => parts.enqueue(job.name, input, options) as Promise<JobHandle<never>>,
+    again: (input, options) => parts.enqueue(spec.name, input, options),
+    transaction: (fn) =>
+      parts.transaction(async (tx) => {
+        await holdClaim(run, tx, parts.runtime)
+        return fn(tx)
+      }),
+    complete: (result, options) => completeIn(run, result, { tx: options?.tx, parts }),
+    snooze,
+    cancel: cancelled,
+    discard: discarded,
+  }
+}
+
+/** Locks the job's row for the transaction, so that the lease cannot pass to another node before it ends. */
+async function holdClaim(run: JobRun, tx: Tx, runtime: Runtime): Promise<void> {
+  const { rows } = await tx.query(lockClaim.text(runtime.db.schema), [run.row.id, run.row.token])
+  if (rows.length === 0) throw loseLease(run)
+}
+
+async function completeIn(
+  run: JobRun,
+  result: unknown,
+  given: { tx: unknown; parts: ContextParts },
+): Promise<void> {
+  const tx = checkTx(given.tx)
+  const { json, tooLarge } = encodeForgiving(result, resultLimits)
+  const ms = keepMs(run, 'completed', given.parts.keep)
+  const end = {
+    run,
+    state: 'completed',
+    result: json,
+    tooLarge,
+    error: null,
+    reason: null,
+    keepMs: ms,
+  } as const
+  const { rows } = await tx.query(finishJobs.text(given.parts.runtime.db.schema), [
+    ...finishArrays([end]),
+    false,
+  ])
+  if (rows.length === 0) throw loseLease(run)
+  run.completedInTx = true
+}
+
+function loseLease(run: JobRun): ForgeError {
+  const error = new ForgeError('FORGE_LEASE_LOST', `Job ${run.row.id}.`)
+  abortRun(run, 'lost', error)
+  return error
+}
+
+function jobLogger(log: Logger, run: JobRun): Logger {
+  const about = { job: run.row.id, name: run.spec.name, attempt: run.row.attempt }
+  const line =
+    (level: keyof Logger) =>
+    (message: string, fields?: Readonly<Record<string, unknown>>): void =>
+      log[level](storableText(message, 10_000), { ...about, ...fields })
+  return { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') }
+}

@@ -1,0 +1,165 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import {
+  asRecord,
+  type Duration,
+  DuplicateName,
+  durationMs,
+  invalidOption,
+  unknownOption,
+} from '../kernel/index.js'
+import { checkCapability, isDevelopment } from '../runtime/index.js'
+import type { JobContext } from './context.js'
+import { type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
+import { checkName } from './names.js'
+import { readKeep } from './options.js'
+
+/** How failed attempts of a job are retried. */
+export interface RetryOptions {
+  /** All attempts, the first included. 1 to 1,000; default 5. */
+  readonly attempts?: number
+  /** Default 'exponential'. */
+  readonly backoff?: 'fixed' | 'linear' | 'exponential'
+  /** First delay; default '1s'. */
+  readonly base?: Duration
+  /** Longest delay; default '5m'. */
+  readonly max?: Duration
+  /** Random share of the delay, 0 to 1; default 0.25. */
+  readonly jitter?: number
+  /** Called with what the handler threw; false gives the job up at once. Default: always retry. */
+  readonly when?: (error: unknown) => boolean
+}
+
+/** Everything of a definition but its schema and its handler. */
+export interface JobSettings {
+  /** Default 'default'. */
+  readonly queue?: string
+  /** background 0, low 25, normal 50, high 75, critical 100, or a whole number from 0 to 100. Default normal. */
+  readonly priority?: Priority
+  readonly retry?: RetryOptions
+  /** How long one attempt may run before its signal aborts and it counts as failed. Default '10m'. */
+  readonly timeout?: Duration
+  /** Only nodes that declare this capability run it. */
+  readonly capability?: string
+  /** How long finished jobs are kept, over option `retention`; 0 keeps nothing. */
+  readonly keep?: { readonly completed?: Duration; readonly discarded?: Duration }
+}
+
+/** A definition as the engine uses it: checked, in milliseconds, with nothing optional. */
+export interface JobSpec {
+  readonly name: string
+  readonly queue: string
+  readonly priority: number
+  readonly retry: RetryPolicy
+  readonly timeoutMs: number
+  readonly capability: string
+  readonly keep: Partial<Keep>
+  readonly input: StandardSchemaV1 | undefined
+  readonly output: StandardSchemaV1 | undefined
+  readonly run: (input: unknown, job: JobContext) => unknown
+}
+
+const known = ['input', 'output', 'queue', 'priority', 'retry', 'timeout', 'capability', 'keep', 'run']
+const retryKnown = ['attempts', 'backoff', 'base', 'max', 'jitter', 'when']
+
+/**
+ * Checks a definition.
+ * @throws ForgeError FORGE_JOB_NAME_INVALID, FORGE_OPTION_UNKNOWN, FORGE_OPTION_INVALID, FORGE_DURATION_INVALID
+ */
+export function readDefinition(name: unknown, definition: unknown): JobSpec {
+  const job = checkName(name, 'job')
+  const record = asRecord(definition, `The definition of '${job}'`)
+  for (const key of Object.keys(record)) if (!known.includes(key)) throw unknownOption(`${job}.${key}`, known)
+  if (typeof record.run !== 'function') throw invalidOption(`${job}.run`, 'must be a function')
+  return Object.freeze({
+    name: job,
+    queue: record.queue === undefined ? 'default' : checkName(record.queue, 'queue'),
+    priority: readPriority(record.priority ?? 'normal', `${job}.priority`),
+    retry: readRetry(record.retry, `${job}.retry`),
+    timeoutMs: readTimeout(record.timeout, `${job}.timeout`),
+    capability:
+      record.capability === undefined ? '' : checkCapability(record.capability, `${job}.capability`),
+    keep: readKeep(record.keep, `${job}.keep`),
+    input: readSchema(record.input, `${job}.input`),
+    output: readSchema(record.output, `${job}.output`),
+    run: record.run.bind(record) as JobSpec['run'],
+  })
+}
+
+/** @throws ForgeError FORGE_OPTION_INVALID */
+export function readPriority(value: unknown, name: string): number {
+  const number =
+    typeof value === 'string' && Object.hasOwn(priorities, value) ? priorities[value as 'low'] : value
+  if (Number.isInteger(number) && (number as number) >= 0 && (number as number) <= 100)
+    return number as number
+  throw invalidOption(
+    name,
+    `must be one of ${Object.keys(priorities).join(', ')}, or a whole number from 0 to 100`,
+  )
+}
+
+function readTimeout(value: unknown, name: string): number {
+  const ms = durationMs(value ?? '10m', name)
+  if (ms < 1) throw invalidOption(name, 'must be at least 1 ms')
+  return ms
+}
+
+function readRetry(value: unknown, name: string): RetryPolicy {
+  const record = asRecord(value, name)
+  for (const key of Object.keys(record))
+    if (!retryKnown.includes(key)) throw unknownOption(`${name}.${key}`, retryKnown)
+  const { attempts = 5, backoff = 'exponential', jitter = 0.25, when = () => true } = record
+  if (!Number.isInteger(attempts) || (attempts as number) < 1 || (attempts as number) > 1_000) {
+    throw invalidOption(`${name}.attempts`, 'must be a whole number from 1 to 1000')
+  }
+  if (!['fixed', 'linear', 'exponential'].includes(backoff as string)) {
+    throw invalidOption(`${name}.backoff`, "must be 'fixed', 'linear' or 'exponential'")
+  }
+  if (typeof jitter !== 'number' || !(jitter >= 0 && jitter <= 1))
+    throw invalidOption(`${name}.jitter`, 'must be 0 to 1')
+  if (typeof when !== 'function') throw invalidOption(`${name}.when`, 'must be a function')
+  return {
+    attempts: attempts as number,
+    kind: backoff as RetryPolicy['kind'],
+    baseMs: durationMs(record.base ?? '1s', `${name}.base`),
+    maxMs: durationMs(record.max ?? '5m', `${name}.max`),
+    jitter,
+    when: when as RetryPolicy['when'],
+  }
+}
+
+function readSchema(value: unknown, name: string): StandardSchemaV1 | undefined {
+  if (value === undefined) return undefined
+  const standard = (value as { '~standard'?: { validate?: unknown } } | null)?.['~standard']
+  if (typeof standard?.validate !== 'function')
+    throw invalidOption(name, 'must be a Standard Schema (zod, valibot, arktype …)')
+  return value as StandardSchemaV1
+}
+
+/** The definitions of one forge instance. */
+export class JobRegistry {
+  readonly #specs = new Map<string, JobSpec>()
+  readonly #listeners = new Set<() => void>()
+
+  /**
+   * A second definition of a name replaces the first in development (hot reload).
+   * @throws DuplicateName in production
+   */
+  add(spec: JobSpec): void {
+    if (this.#specs.has(spec.name) && !isDevelopment()) throw new DuplicateName(spec.name)
+    this.#specs.set(spec.name, spec)
+    for (const listener of this.#listeners) listener()
+  }
+
+  get(name: string): JobSpec | undefined {
+    return this.#specs.get(name)
+  }
+
+  all(): readonly JobSpec[] {
+    return [...this.#specs.values()]
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+}

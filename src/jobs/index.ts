@@ -1,0 +1,29 @@
+/**
+ * jobs: define, enqueue, claim, run, finish.
+ *
+ * Model: unfinished jobs live in one hot table, finished ones in history partitions by day of expiry. A job belongs to
+ * a lane (queue, name, capability); workers claim from the lanes they serve, most due first. Its states and what leads
+ * from one to the next stand in `job.ts`.
+ *
+ * When things fail: every write of a worker names the claim's random token, so what a zombie sends is refused. Jobs of
+ * a lost lease are taken back by any node (`rescue.ts`). A worker that cannot reach PostgreSQL keeps its results and
+ * repeats the write until it is taken or refused (`complete.ts`). Hints only make things sooner; polling finds all.
+ */
+export type { JobContext } from './context.js'
+export { JobRegistry, type JobSettings, type RetryOptions } from './define.js'
+export type { EnqueueOptions } from './enqueue.js'
+export {
+  createDefineJob,
+  type DefineJob,
+  type JobDefinition,
+  type JobEngine,
+  type JobHandle,
+  type PlainJob,
+  type SchemaJob,
+} from './face.js'
+export { type JobError, type JobState, jobStates, type Priority } from './job.js'
+export type { Changed, Job, JobCounts, JobFilter, Jobs } from './manage.js'
+export { jobFinished, jobLost, jobRetried, jobsRescued } from './news.js'
+export { jobsOptions } from './options.js'
+export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
+export { JobsService } from './service.js'

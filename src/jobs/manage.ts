@@ -1,0 +1,213 @@
+import { asRecord, ForgeError, isUuid, unknownOption } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import { topics } from './hints.js'
+import {
+  firstFinal,
+  type JobError,
+  type JobState,
+  jobStates,
+  type Keep,
+  stateName,
+  stateNumber,
+} from './job.js'
+import {
+  cancelJobs,
+  countJobs,
+  type JobRow,
+  listJobs,
+  retryFinished,
+  retryWaiting,
+} from './queries/manage.js'
+
+/** Which jobs. All conditions must hold; none at all needs `all: true` where something is changed. */
+export interface JobFilter {
+  readonly ids?: readonly string[]
+  readonly state?: JobState | readonly JobState[]
+  readonly queue?: string
+  readonly name?: string
+  /** Only jobs older than this id: the last one of the page before. */
+  readonly before?: string
+  /** At most so many; lists: 1 to 200, default 50; changes: 1 to 10,000, default 1,000. */
+  readonly limit?: number
+  readonly all?: boolean
+}
+
+/** A job as people and programs look at it. */
+export interface Job {
+  readonly id: string
+  readonly name: string
+  readonly queue: string
+  readonly state: JobState
+  readonly priority: number
+  readonly attempt: number
+  readonly attempts: number
+  readonly crashes: number
+  readonly runAt: Date
+  readonly createdAt: Date
+  readonly startedAt: Date | null
+  readonly finishedAt: Date | null
+  /** The node that runs it, or ran it last. */
+  readonly node: string | null
+  readonly cancelRequested: boolean
+  readonly progress: { readonly percent: number; readonly message?: string } | null
+  readonly input: unknown
+  readonly result: unknown
+  readonly resultTooLarge: boolean
+  /** The last ten failed attempts, oldest first. */
+  readonly errors: readonly JobError[]
+  readonly reason: string | null
+}
+
+/** Numbers of jobs per state; `estimated` names the states with more than 10,000, which are counted to there. */
+export type JobCounts = { readonly [State in JobState]: number } & { readonly estimated: readonly JobState[] }
+
+/** What a change came to. */
+export interface Changed {
+  /** The jobs that it reached, in the order of their ids. */
+  readonly ids: readonly string[]
+  /** True: the limit was reached and there may be more. */
+  readonly more: boolean
+}
+
+const countMax = 10_000
+const filterKnown = ['ids', 'state', 'queue', 'name', 'before', 'limit', 'all']
+
+/** `node.jobs`: looking at jobs and changing them, from any node. */
+export class Jobs {
+  readonly #runtime: Runtime
+  readonly #keep: Keep
+
+  constructor(runtime: Runtime, keep: Keep) {
+    this.#runtime = runtime
+    this.#keep = keep
+  }
+
+  /** One job, or null when there is none (it never was, or its retention has passed). */
+  async get(id: string): Promise<Job | null> {
+    const [row] = await this.#list({ ids: [id], limit: 1 })
+    return row ?? null
+  }
+
+  /** Newest first; the next page is `{ …filter, before: last.id }`. */
+  list(filter: JobFilter = {}): Promise<readonly Job[]> {
+    return this.#list(filter)
+  }
+
+  async counts(): Promise<JobCounts> {
+    const rows = await this.#runtime.db.reader.run(countJobs, [countMax])
+    const counts = Object.fromEntries(jobStates.map((state) => [state, 0])) as Record<JobState, number>
+    for (const row of rows) counts[stateName(row.state)] = Math.max(0, row.n)
+    const estimated = jobStates.filter((state) => stateNumber(state) < firstFinal && counts[state] > countMax)
+    for (const state of estimated) counts[state] = countMax
+    return { ...counts, estimated }
+  }
+
+  /**
+   * Runs jobs again: finished ones that did not complete come back with fresh attempts, retryable ones stop waiting.
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
+   */
+  async retry(which: string | readonly string[] | JobFilter): Promise<Changed> {
+    const { values, limit } = readChange(which)
+    const { control } = this.#runtime.db
+    const finished = await control.run(retryFinished, [...values, limit])
+    const waiting = await control.run(retryWaiting, [...values, limit])
+    const ids = [...finished, ...waiting].map((row) => row.id).sort()
+    if (ids.length > 0) this.#runtime.signals.hint(topics.later, 'retry')
+    return { ids, more: finished.length === limit || waiting.length === limit }
+  }
+
+  /**
+   * Cancels jobs: waiting ones end at once; running ones are marked, and their handler's signal aborts.
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
+   */
+  async cancel(which: string | readonly string[] | JobFilter, reason = 'cancelled'): Promise<Changed> {
+    const { values, limit } = readChange(which)
+    const cut = String(reason).slice(0, 1_000)
+    const rows = await this.#runtime.db.control.run(cancelJobs, [
+      ...values,
+      limit,
+      cut,
+      this.#keep.completedMs,
+    ])
+    for (const row of rows) if (row.running) this.#runtime.signals.hint(topics.cancel, row.id)
+    return { ids: rows.map((row) => row.id).sort(), more: rows.length === limit }
+  }
+
+  async #list(filter: JobFilter): Promise<Job[]> {
+    const { values, limit } = readFilter(filter, { limitDefault: 50, limitMax: 200 })
+    return (await this.#runtime.db.reader.run(listJobs, [...values, limit])).map(toJob)
+  }
+}
+
+interface ReadFilter {
+  /** $1 to $5 of the statements: states, queue, name, before, ids. */
+  readonly values: readonly unknown[]
+  readonly limit: number
+  readonly conditions: number
+}
+
+function readChange(which: string | readonly string[] | JobFilter): ReadFilter {
+  const filter =
+    typeof which === 'string' ? { ids: [which] } : Array.isArray(which) ? { ids: which as string[] } : which
+  const read = readFilter(filter as JobFilter, { limitDefault: 1_000, limitMax: 10_000 })
+  if (read.conditions === 0 && (filter as JobFilter).all !== true) throw new ForgeError('FORGE_FILTER_EMPTY')
+  return read
+}
+
+function readFilter(filter: JobFilter, limits: { limitDefault: number; limitMax: number }): ReadFilter {
+  const record = asRecord(filter, 'The filter')
+  for (const key of Object.keys(record)) if (!filterKnown.includes(key)) throw unknownOption(key, filterKnown)
+  const { ids, queue, name, before } = filter
+  const states = filter.state === undefined ? null : [filter.state].flat().map(readState)
+  if (ids !== undefined) checkIds(ids)
+  if (before !== undefined && !isUuid(before)) throw invalidFilter('before must be the id of a job')
+  for (const [key, text] of Object.entries({ queue, name })) {
+    if (text !== undefined && (typeof text !== 'string' || text.includes('\u0000')))
+      throw invalidFilter(`${key} must be text`)
+  }
+  const limit = filter.limit ?? Math.max(limits.limitDefault, ids?.length ?? 0)
+  if (!Number.isInteger(limit) || limit < 1 || limit > limits.limitMax) {
+    throw invalidFilter(`limit must be a whole number from 1 to ${limits.limitMax}`)
+  }
+  const values = [states, queue ?? null, name ?? null, before ?? null, ids ?? null]
+  return { values, limit, conditions: values.filter((value) => value !== null).length }
+}
+
+function checkIds(ids: readonly string[]): void {
+  if (!Array.isArray(ids) || !ids.every(isUuid)) throw invalidFilter('ids must be a list of job ids (UUIDs)')
+}
+
+function readState(state: unknown): number {
+  const number = jobStates.indexOf(state as JobState)
+  if (number < 0) throw invalidFilter(`state must be one of ${jobStates.join(', ')}`)
+  return number
+}
+
+function invalidFilter(problem: string): ForgeError {
+  return new ForgeError('FORGE_FILTER_INVALID', `${problem}.`)
+}
+
+function toJob(row: JobRow): Job {
+  return {
+    id: row.id,
+    name: row.name,
+    queue: row.queue,
+    state: stateName(row.state),
+    priority: row.priority,
+    attempt: row.attempt,
+    attempts: row.attempts_max,
+    crashes: row.crashes,
+    runAt: row.run_at,
+    createdAt: row.created_at,
+    startedAt: row.claimed_at,
+    finishedAt: row.finished_at,
+    node: row.node,
+    cancelRequested: row.cancel_requested,
+    progress: row.progress as Job['progress'],
+    input: row.input,
+    result: row.result,
+    resultTooLarge: row.result_too_large,
+    errors: (row.errors ?? []) as readonly JobError[],
+    reason: row.reason,
+  }
+}

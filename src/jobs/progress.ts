@@ -1,0 +1,60 @@
+import { ForgeError, messageOf, storableText, type Timer } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import { saveProgress } from './queries/finish.js'
+import { abortRun, type JobRun } from './run.js'
+
+const everyMs = 500
+
+interface Pending {
+  json: string
+  lastMs: number
+  timer: Timer | null
+}
+
+/**
+ * Writes progress at most twice a second per job: the first note at once, then the newest of each half second. A
+ * write that is refused tells that the lease is lost, and the handler's signal says so.
+ */
+export class ProgressWriter {
+  readonly #runtime: Runtime
+  readonly #pending = new Map<JobRun, Pending>()
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime
+  }
+
+  note(run: JobRun, percent: number, message?: string): void {
+    const { clock } = this.#runtime
+    const clean = Math.min(100, Math.max(0, Number.isFinite(percent) ? percent : 0))
+    const json = JSON.stringify({
+      percent: clean,
+      ...(message ? { message: storableText(message, 500) } : {}),
+    })
+    const pending = this.#pending.get(run) ?? { json, lastMs: -Infinity, timer: null }
+    pending.json = json
+    this.#pending.set(run, pending)
+    pending.timer ??= clock.timer(
+      pending.lastMs + everyMs - clock.monotonicMs(),
+      () => void this.#write(run, pending),
+    )
+  }
+
+  /** The job is done: what was not written yet is of no interest. */
+  forget(run: JobRun): void {
+    this.#pending.get(run)?.timer?.cancel()
+    this.#pending.delete(run)
+  }
+
+  async #write(run: JobRun, pending: Pending): Promise<void> {
+    pending.timer = null
+    pending.lastMs = this.#runtime.clock.monotonicMs()
+    try {
+      const rows = await this.#runtime.db.control.run(saveProgress, [run.row.id, run.row.token, pending.json])
+      if (rows.length === 0 && this.#pending.has(run) && !run.completedInTx) {
+        abortRun(run, 'lost', new ForgeError('FORGE_LEASE_LOST', `Job ${run.row.id}.`))
+      }
+    } catch (error) {
+      this.#runtime.log.debug(`forge: progress of ${run.row.id} not written: ${messageOf(error)}`)
+    }
+  }
+}

@@ -1,0 +1,92 @@
+import { liveLease } from '../../cluster/index.js'
+import { statement } from '../../database/index.js'
+
+export interface ClaimedRow {
+  readonly id: string
+  readonly lane: number
+  readonly token: string
+  readonly priority: number
+  readonly attempt: number
+  readonly attempts_max: number
+  readonly crashes: number
+  readonly claims: number
+  readonly due_us: number
+  readonly created_at: Date
+  readonly input: unknown
+}
+
+/**
+ * Claims up to `cap` jobs of each served queue, most due first. $3 lanes, $4 the queue (a number) of each lane,
+ * $5 the free slots of that queue.
+ *
+ * Candidates are read per lane without locks (twice the cap, since others read the same ones), then locked by ctid
+ * with the state checked again, then cut to the cap. Nothing is claimed without the live lease, in this very
+ * statement: a zombie that wakes up after its rescue gets no rows.
+ */
+export const claimJobs = statement<ClaimedRow>(
+  'forge_claim_jobs',
+  (s) => `
+  with served as (
+    select * from unnest($3::int[], $4::int[], $5::int[]) as l(lane, queue, cap)
+    where ${liveLease(s, '$1::uuid', '$2::uuid')}
+  ), seen as (
+    select served.queue, served.cap, head.at, head.due, head.id
+    from served cross join lateral (
+      select ctid as at, due, id from ${s}.job
+      where job.lane = served.lane and job.state = 2
+      order by job.due, job.id limit served.cap * 2
+    ) as head
+  ), picked as (
+    select at, queue, cap from (
+      select seen.*, row_number() over (partition by queue order by due, id) as place from seen
+    ) as ranked where place <= cap * 2
+  ), held as (
+    select job.ctid as at, job.lane, job.due, job.id from ${s}.job
+    where job.ctid = any (array(select at from picked)) and job.state = 2
+    for update skip locked
+  ), taken as (
+    select at from (
+      select held.at, served.cap, row_number() over (partition by served.queue order by held.due, held.id) as place
+      from held join served using (lane)
+    ) as ranked where place <= cap
+  )
+  update ${s}.job
+     set state = 3, token = gen_random_uuid(), node = $1::uuid, epoch = $2::uuid, claimed_at = clock_timestamp(),
+         attempt = attempt + 1, claims = claims + 1, progress = null
+   where ctid = any (array(select at from taken))
+  returning id, lane, token, priority, attempt, attempts_max, crashes, claims,
+            (extract(epoch from due) * 1000000)::bigint as due_us, created_at, input`,
+)
+
+/** Makes waiting jobs available whose time has come. Answers with their lanes. */
+export const promoteDue = statement<{ lane: number; n: number }>(
+  'forge_promote_due',
+  (s) => `
+  with ready as (
+    select ctid from ${s}.job where state in (0, 4) and run_at <= clock_timestamp()
+    order by run_at limit 1000 for update skip locked
+  ), moved as (
+    update ${s}.job set state = 2 where ctid = any (array(select ctid from ready)) returning lane
+  )
+  select lane, count(*)::int as n from moved group by lane`,
+)
+
+/**
+ * One look at everything a worker waits for: milliseconds to the next due job, whether a served lane has work, the
+ * newest lane (is one unknown here?), and which of its running jobs were cancelled. The only statement of an idle worker's poll.
+ */
+export const lookAround = statement<{
+  next_ms: number | null
+  ready: boolean
+  lane_max: number | null
+  cancelled: string[] | null
+}>(
+  'forge_look_around',
+  (s) => `
+  select (select extract(epoch from (min(run_at) - clock_timestamp())) * 1000
+            from ${s}.job where state in (0, 4))::float8 as next_ms,
+         exists (select 1 from unnest($1::int[]) as l(lane) cross join lateral (
+                   select 1 from ${s}.job where job.lane = l.lane and job.state = 2 limit 1) as one) as ready,
+         (select max(id) from ${s}.job_lane) as lane_max,
+         (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and cancel_at is not null) as cancelled`,
+)

@@ -1,0 +1,92 @@
+import { statement } from '../../database/index.js'
+import { errorsKept } from '../job.js'
+
+/** Every write here names id and token: zero rows means the lease is lost, and nothing else is written. */
+
+const keepErrors = (old: string, added: string): string => `
+  case when ${added} is null then ${old}
+       else jsonb_path_query_array(coalesce(${old}, '[]'), '$[last - ${errorsKept - 2} to last]') || ${added} end`
+
+/** The day (UTC) on which what is kept for so long may go: rounded up, so never early. */
+const expiry = (keepMs: string): string =>
+  `((clock_timestamp() + ${keepMs} * interval '1 ms') at time zone 'UTC')::date + 1`
+
+const intoHistory = (s: string): string => `
+  insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
+         claimed_at, expires_on, token, node, input, result, result_too_large, errors, reason)
+  select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
+         claimed_at, expires_on, token, node, input, result, too_large, errors, reason
+  from gone where keep_ms > 0`
+
+const intoTally = (s: string): string => `
+  insert into ${s}.job_tally (lane, state, expires_on, n)
+  select lane, final, expires_on, count(*) from gone where keep_ms > 0 group by 1, 2, 3`
+
+/**
+ * Moves finished jobs to history. Arrays: id, token, final state, result, result too large, error, reason, keep in
+ * ms. $9: only jobs whose cancel mark is set (an abort that the worker did not know of). Answers with the accepted.
+ */
+export const finishJobs = statement<{ id: string }>(
+  'forge_finish_jobs',
+  (s) => `
+  with done as (
+    select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::jsonb[], $5::boolean[], $6::jsonb[], $7::text[],
+                         $8::float8[]) as d(id, token, final, result, too_large, error, reason, keep_ms)
+  ), gone as (
+    delete from ${s}.job using done
+    where job.id = done.id and job.token = done.token and job.state = 3
+      and (not $9::boolean or job.cancel_at is not null)
+    returning job.id, job.lane, job.priority, job.attempt, job.attempts_max, job.crashes, job.claims, job.run_at,
+              job.created_at, job.claimed_at, job.token, job.node, job.input, done.final, done.result, done.too_large,
+              ${keepErrors('job.errors', 'done.error')} as errors,
+              coalesce(done.reason, job.cancel_reason) as reason, done.keep_ms, ${expiry('done.keep_ms')} as expires_on
+  ), kept as (${intoHistory(s)}), counted as (${intoTally(s)})
+  select id from gone`,
+)
+
+/**
+ * Puts running jobs back: retryable after a failure, scheduled after a snooze, available when handed back. Arrays:
+ * id, token, state, delay in ms, attempts given back, error. A job with a cancel mark is left for `finishJobs`.
+ */
+export const putBackJobs = statement<{ id: string }>(
+  'forge_put_back_jobs',
+  (s) => `
+  update ${s}.job
+     set state = b.state, attempt = job.attempt - b.refund,
+         run_at = case when b.state = 2 then job.run_at else b.at end,
+         due = case when b.state = 2 then job.due else b.at + (100 - job.priority) * interval '6 s' end,
+         errors = ${keepErrors('job.errors', 'b.error')},
+         token = null, node = null, epoch = null, claimed_at = null, progress = null
+  from (select u.*, clock_timestamp() + u.delay_ms * interval '1 ms' as at
+        from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::float8[], $5::smallint[], $6::jsonb[])
+             as u(id, token, state, delay_ms, refund, error)) as b
+  where job.id = b.id and job.token = b.token and job.state = 3 and job.cancel_at is null
+  returning job.id`,
+)
+
+/** Of these claims, which are still the current ones. */
+export const currentClaims = statement<{ id: string }>(
+  'forge_current_claims',
+  (s) => `
+  select job.id from unnest($1::uuid[], $2::uuid[]) as c(id, token)
+  join ${s}.job on job.id = c.id and job.token = c.token and job.state = 3`,
+)
+
+/** Which of these claims are known to have finished their job: for a commit whose answer never came. */
+export const finishedByToken = statement<{ id: string }>(
+  'forge_finished_by_token',
+  (s) => `
+  select h.id from unnest($1::uuid[], $2::uuid[]) as c(id, token)
+  join ${s}.job_history h on h.id = c.id and h.token = c.token`,
+)
+
+/** Locks the claim for the caller's transaction: rescue and cancel wait until it ends. */
+export const lockClaim = statement<{ id: string }>(
+  'forge_lock_claim',
+  (s) => `select id from ${s}.job where id = $1 and token = $2 and state = 3 for update`,
+)
+
+export const saveProgress = statement<{ id: string }>(
+  'forge_save_progress',
+  (s) => `update ${s}.job set progress = $3::jsonb where id = $1 and token = $2 and state = 3 returning id`,
+)

@@ -1,0 +1,164 @@
+import { statement } from '../../database/index.js'
+
+export interface JobRow {
+  readonly id: string
+  readonly queue: string
+  readonly name: string
+  readonly state: number
+  readonly priority: number
+  readonly attempt: number
+  readonly attempts_max: number
+  readonly crashes: number
+  readonly run_at: Date
+  readonly created_at: Date
+  readonly claimed_at: Date | null
+  readonly finished_at: Date | null
+  readonly node: string | null
+  readonly cancel_requested: boolean
+  readonly progress: unknown
+  readonly input: unknown
+  readonly result: unknown
+  readonly result_too_large: boolean
+  readonly errors: readonly unknown[] | null
+  readonly reason: string | null
+}
+
+const hotColumns = `
+  j.id, l.queue, l.name, j.state, j.priority, j.attempt, j.attempts_max, j.crashes, j.run_at, j.created_at,
+  j.claimed_at, null::timestamptz as finished_at, j.node, j.cancel_at is not null as cancel_requested, j.progress,
+  j.input, null::jsonb as result, false as result_too_large, j.errors, j.cancel_reason as reason`
+
+const historyColumns = `
+  j.id, l.queue, l.name, j.state, j.priority, j.attempt, j.attempts_max, j.crashes, j.run_at, j.created_at,
+  j.claimed_at, j.finished_at, j.node, false as cancel_requested, null::jsonb as progress,
+  j.input, j.result, j.result_too_large, j.errors, j.reason`
+
+/** $1 states, $2 queue, $3 name, $4 only ids below, $5 ids; null means "any". The same for hot rows and history. */
+const matches = `
+  ($1::smallint[] is null or j.state = any($1)) and ($2::text is null or l.queue = $2)
+  and ($3::text is null or l.name = $3) and ($4::uuid is null or j.id < $4) and ($5::uuid[] is null or j.id = any($5))`
+
+/** Newest first (ids are version 7: they rise with time). A job in both places is being retried: the hot row counts. */
+export const listJobs = statement<JobRow>(
+  'forge_list_jobs',
+  (s) => `
+  select * from (
+    (select ${hotColumns} from ${s}.job j join ${s}.job_lane l on l.id = j.lane where ${matches}
+     order by j.id desc limit $6)
+    union all
+    (select ${historyColumns} from ${s}.job_history j join ${s}.job_lane l on l.id = j.lane where ${matches}
+     order by j.id desc limit $6)
+  ) as both_places order by id desc limit $6`,
+)
+
+/** States of unfinished jobs, each counted up to $1 + 1; finished ones from the tally. */
+export const countJobs = statement<{ state: number; n: number }>(
+  'forge_count_jobs',
+  (s) => `
+  select w.state, (select count(*) from (select 1 from ${s}.job where job.state = w.state limit $1 + 1) as capped) as n
+  from unnest(array[0, 1, 2, 3, 4]::smallint[]) as w(state)
+  union all
+  select state, sum(n)::bigint from ${s}.job_tally where expires_on > (now() at time zone 'UTC')::date group by state`,
+)
+
+/** Waiting and running jobs by queue, for the status page. $1 bounds the count of each queue and state. */
+export const countQueues = statement<{ queue: string; available: number; running: number; waiting: number }>(
+  'forge_count_queues',
+  (s) => `
+  select l.queue,
+         sum((select count(*) from (select 1 from ${s}.job j where j.lane = l.id and j.state = 2 limit $1) x))::bigint as available,
+         coalesce(sum(r.running), 0)::bigint as running, coalesce(sum(r.waiting), 0)::bigint as waiting
+  from ${s}.job_lane l
+  left join (
+    select lane, count(*) filter (where state = 3) as running, count(*) filter (where state in (0, 4)) as waiting
+    from (select lane, state from ${s}.job where state = 3
+          union all (select lane, state from ${s}.job where state in (0, 4) limit $1)) as capped group by lane
+  ) as r on r.lane = l.id
+  group by l.queue order by l.queue limit 200`,
+)
+
+/** What the waiters of a process want to know, in one statement: finished jobs among these ids. */
+export const finishedJobs = statement<{
+  id: string
+  state: number
+  result: unknown
+  result_too_large: boolean
+  error: unknown
+  reason: string | null
+}>(
+  'forge_finished_jobs',
+  (s) => `
+  select h.id, h.state, h.result, h.result_too_large, h.errors -> -1 as error, h.reason
+  from ${s}.job_history h
+  where h.id = any($1::uuid[]) and not exists (select 1 from ${s}.job where job.id = h.id)`,
+)
+
+/** Of these ids, which are unfinished; the rest is finished, or nothing of it was kept, or it never was. */
+export const unfinishedJobs = statement<{ id: string }>(
+  'forge_unfinished_jobs',
+  (s) => `select id from ${s}.job where id = any($1::uuid[])`,
+)
+
+/**
+ * Cancels jobs that do not run (they go to history) and marks those that do. $6 the most at once, $7 reason, $8 keep
+ * in ms. A running job's handler hears of it by hint or poll.
+ */
+export const cancelJobs = statement<{ id: string; running: boolean; epoch: string | null }>(
+  'forge_cancel_jobs',
+  (s) => `
+  with chosen as (
+    select j.id from ${s}.job j join ${s}.job_lane l on l.id = j.lane where ${matches}
+    order by j.id limit $6 for update of j
+  ), marked as (
+    update ${s}.job set cancel_at = coalesce(cancel_at, clock_timestamp()), cancel_reason = coalesce(cancel_reason, $7)
+    where id in (select id from chosen) and state = 3 returning id, epoch
+  ), gone as (
+    delete from ${s}.job where id in (select id from chosen) and state <> 3
+    returning *, 6::smallint as final, $7::text as reason,
+              ((clock_timestamp() + $8::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
+  ), kept as (
+    insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
+           expires_on, input, errors, reason)
+    select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at, expires_on, input,
+           errors, reason from gone where $8::float8 > 0
+  ), counted as (
+    insert into ${s}.job_tally (lane, state, expires_on, n)
+    select lane, final, expires_on, count(*) from gone where $8::float8 > 0 group by 1, 2, 3
+  )
+  select id, true as running, epoch from marked union all select id, false, null from gone`,
+)
+
+/** Brings finished jobs back with fresh attempts: out of history, into the hot table, under the same id. */
+export const retryFinished = statement<{ id: string }>(
+  'forge_retry_finished',
+  (s) => `
+  with chosen as (
+    select j.id from ${s}.job_history j join ${s}.job_lane l on l.id = j.lane
+    where ${matches} and j.state in (6, 7, 8) order by j.id limit $6
+  ), taken as (
+    delete from ${s}.job_history h using chosen where h.id = chosen.id and h.state in (6, 7, 8)
+    returning h.*
+  ), counted as (
+    insert into ${s}.job_tally (lane, state, expires_on, n)
+    select lane, state, expires_on, -count(*) from taken group by 1, 2, 3
+  )
+  insert into ${s}.job (id, lane, state, priority, attempts_max, claims, run_at, due, created_at, input, errors)
+  select id, lane, 2, priority, attempts_max, claims, clock_timestamp(),
+         clock_timestamp() + (100 - priority) * interval '6 s', created_at, input, errors
+  from taken
+  on conflict (id) do nothing
+  returning id`,
+)
+
+/** Does not wait any longer: scheduled and retryable jobs become available now. */
+export const retryWaiting = statement<{ id: string }>(
+  'forge_retry_waiting',
+  (s) => `
+  with chosen as (
+    select j.id from ${s}.job j join ${s}.job_lane l on l.id = j.lane
+    where ${matches} and j.state = 4 order by j.id limit $6 for update of j skip locked
+  )
+  update ${s}.job set state = 2, run_at = clock_timestamp(),
+         due = clock_timestamp() + (100 - priority) * interval '6 s'
+  where id in (select id from chosen) returning id`,
+)

@@ -1,0 +1,82 @@
+import { undeadLease } from '../../cluster/index.js'
+import { statement } from '../../database/index.js'
+
+const lostError = (node: string): string => `
+  jsonb_build_object('at', to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+                     'attempt', attempt, 'name', 'LeaseLost', 'code', 'FORGE_LEASE_LOST',
+                     'message', 'The node ' || ${node} || ' was lost while it ran this job.', 'node', ${node})`
+
+/**
+ * Takes back every running job whose claim has no lease any more. The attempt is given back, since the handler did
+ * not fail; the crash is counted; those at the last crash ($1) are left to `quarantineJobs`. One guarded statement: a
+ * completion that commits first moves the row away, one that comes later finds no token. Locked rows are left to the
+ * next sweep.
+ */
+export const rescueJobs = statement<{ id: string }>(
+  'forge_rescue_jobs',
+  (s) => `
+  with lost as (
+    select ctid from ${s}.job
+    where state = 3 and crashes + 1 < $1 and not ${undeadLease(s, 'job.node', 'job.epoch')}
+    limit 1000 for update skip locked
+  )
+  update ${s}.job
+     set state = 2, attempt = attempt - 1, crashes = crashes + 1,
+         errors = jsonb_path_query_array(coalesce(errors, '[]'), '$[last - 8 to last]') || ${lostError('job.node')},
+         token = null, node = null, epoch = null, claimed_at = null, progress = null
+   where ctid = any (array(select ctid from lost))
+  returning id`,
+)
+
+/** Jobs that lost their process $1 times: set aside in history as quarantined, kept for $2 ms. */
+export const quarantineJobs = statement<{ id: string }>(
+  'forge_quarantine_jobs',
+  (s) => `
+  with lost as (
+    select ctid from ${s}.job
+    where state = 3 and crashes + 1 >= $1 and not ${undeadLease(s, 'job.node', 'job.epoch')}
+    limit 1000 for update skip locked
+  ), gone as (
+    delete from ${s}.job where ctid = any (array(select ctid from lost))
+    returning *, ((clock_timestamp() + $2::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
+  ), kept as (
+    insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
+           claimed_at, expires_on, node, input, errors, reason)
+    select id, lane, 8, priority, attempt, attempts_max, crashes + 1, claims, run_at, created_at, claimed_at, expires_on,
+           node, input, coalesce(errors, '[]') || ${lostError('gone.node')},
+           crashes + 1 || ' processes were lost while they ran it' from gone
+  ), counted as (
+    insert into ${s}.job_tally (lane, state, expires_on, n)
+    select lane, 8, expires_on, count(*) from gone group by lane, expires_on
+  )
+  select id from gone`,
+)
+
+/** Makes the partitions for what finishes today and in the $2 days to come, for each of the keeps $1 (in days). */
+export const ensurePartitions = statement<{ made: number }>(
+  'forge_ensure_partitions',
+  (s) => `
+  select count(*) filter (where ${s}.job_history_partition(day))::int as made
+  from (select distinct (now() at time zone 'UTC')::date + keep + ahead as day
+        from unnest($1::int[]) as keep, generate_series(1, 2 + $2::int) as ahead order by 1) as days`,
+)
+
+export const prunePartition = statement<{ dropped: string | null }>(
+  'forge_prune_partition',
+  (s) => `select ${s}.job_history_prune() as dropped`,
+)
+
+/** Folds the deltas of the tally into one row per lane, state and day, a bounded number at a time. */
+export const foldTally = statement<{ folded: number }>(
+  'forge_fold_tally',
+  (s) => `
+  with taken as (
+    delete from ${s}.job_tally where ctid = any (array(
+      select ctid from ${s}.job_tally limit 10000 for update skip locked))
+    returning lane, state, expires_on, n
+  ), folded as (
+    insert into ${s}.job_tally (lane, state, expires_on, n)
+    select lane, state, expires_on, sum(n) from taken group by 1, 2, 3 having sum(n) <> 0 returning 1
+  )
+  select (select count(*) from taken)::int as folded`,
+)

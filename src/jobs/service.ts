@@ -1,0 +1,258 @@
+import { deathsSeen, type Membership } from '../cluster/index.js'
+import type { Tx } from '../database/index.js'
+import { messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import { CommitWatch } from './commits.js'
+import { Finisher } from './complete.js'
+import type { JobRegistry, JobSpec } from './define.js'
+import { Enqueuer, type EnqueueOptions } from './enqueue.js'
+import { createHandle, type HandleParts, type JobEngine, type JobHandle } from './face.js'
+import { topics } from './hints.js'
+import type { Keep } from './job.js'
+import { Lanes } from './lanes.js'
+import { Jobs } from './manage.js'
+import type { jobsOptions } from './options.js'
+import { ProgressWriter } from './progress.js'
+import { Retention } from './prune.js'
+import { countQueues } from './queries/manage.js'
+import { lookAround, promoteDue } from './queries/claim.js'
+import { Rescue } from './rescue.js'
+import { Results } from './results.js'
+import { Slots } from './slots.js'
+import { Worker } from './worker.js'
+
+export interface JobsParts {
+  readonly runtime: Runtime
+  readonly options: Resolved<typeof jobsOptions>
+  readonly membership: Membership
+  readonly registry: JobRegistry
+  /** False on nodes without the worker role: they enqueue, look and rescue, but run nothing. */
+  readonly works: boolean
+  readonly transaction: <T>(fn: (tx: Tx) => Promise<T>) => Promise<T>
+}
+
+const provenPollMs = 5_000
+const blindPollMs = 1_000
+const upkeepMs = 60_000
+/** A full sweep for lost jobs even when nobody was seen to die: rows of nodes that are gone altogether. */
+const fullRescueMs = 30_000
+
+/** Everything of this room that lives in one process. */
+export class JobsService implements Service, JobEngine {
+  readonly name = 'jobs'
+  readonly jobs: Jobs
+  readonly #parts: JobsParts
+  readonly #lanes: Lanes
+  readonly #commits: CommitWatch
+  readonly #enqueuer: Enqueuer
+  readonly #results: Results
+  readonly #retention: Retention
+  readonly #rescue: Rescue
+  readonly #worker: Worker | null
+  readonly #closers: (() => Promise<void>)[] = []
+  readonly #offs: (() => void)[] = []
+  readonly #handleParts: HandleParts
+  #poll: Timer | null = null
+  #due: Timer | null = null
+  #looking: Promise<void> | null = null
+  #lookAgain = false
+  /** The newest lane that a look saw: when it rises, a lane may have come up that this process can serve. */
+  #laneMax: number | null = null
+  #stopped = false
+
+  constructor(parts: JobsParts) {
+    this.#parts = parts
+    const { runtime, options } = parts
+    const keep: Keep = { completedMs: options.retention.completed, discardedMs: options.retention.discarded }
+    this.#lanes = new Lanes(runtime.db)
+    this.#commits = new CommitWatch(runtime)
+    this.#enqueuer = new Enqueuer(runtime, this.#lanes, this.#commits)
+    this.#results = new Results(runtime)
+    this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
+    this.#rescue = new Rescue(runtime, keep)
+    this.jobs = new Jobs(runtime, keep)
+    this.#handleParts = {
+      result: (id, given, committed) => this.#results.wait(id, given, committed),
+      cancel: async (id, reason) => (await this.jobs.cancel(id, reason)).ids.length > 0,
+    }
+    this.#worker = parts.works ? this.#makeWorker(keep) : null
+  }
+
+  /** Jobs that run here now. */
+  get running(): number {
+    return this.#worker?.running ?? 0
+  }
+
+  async start(): Promise<void> {
+    const { runtime, registry } = this.#parts
+    await this.#retention.ensure()
+    await this.#refresh()
+    this.#offs.push(registry.onChange(() => void this.#onDefinition()))
+    this.#offs.push(runtime.news.on(deathsSeen, () => void this.#rescue.sweep()))
+    this.#offs.push(runtime.signals.subscribe(topics.ready, (keys) => this.#onReady(keys)))
+    this.#offs.push(runtime.signals.subscribe(topics.later, () => void this.tick()))
+    this.#offs.push(runtime.signals.subscribe(topics.cancel, (keys) => this.#onCancel(keys)))
+    await this.tick()
+  }
+
+  async stop(deadlineMs = 0): Promise<void> {
+    this.#stopped = true
+    this.#poll?.cancel()
+    this.#due?.cancel()
+    for (const off of this.#offs) off()
+    await this.#worker?.stop(deadlineMs)
+    await this.#looking
+    this.#commits.stop()
+    this.#results.stop()
+    for (const close of this.#closers) await close()
+  }
+
+  async enqueue(name: string, input: unknown, options?: EnqueueOptions): Promise<JobHandle<unknown>> {
+    const made = await this.#enqueuer.one(this.#spec(name), input, options)
+    return createHandle(made, options?.tx === undefined, this.#handleParts)
+  }
+
+  async enqueueMany(
+    name: string,
+    inputs: readonly unknown[],
+    options?: EnqueueOptions,
+  ): Promise<JobHandle<unknown>[]> {
+    const made = await this.#enqueuer.many(this.#spec(name), inputs, options)
+    return made.map((one) => createHandle(one, options?.tx === undefined, this.#handleParts))
+  }
+
+  /** Numbers per queue, for the status page. */
+  queues(): Promise<readonly { queue: string; available: number; running: number; waiting: number }[]> {
+    return this.#parts.runtime.db.reader.run(countQueues, [10_000])
+  }
+
+  /** One look and what follows from it; the poll and the tests share it. A call during one leads to one more. */
+  tick(): Promise<void> {
+    if (this.#looking) {
+      this.#lookAgain = true
+      return this.#looking
+    }
+    this.#looking = this.#look()
+      .catch((error: unknown) => this.#parts.runtime.log.debug(`forge: a look failed: ${messageOf(error)}`))
+      .then(() => {
+        this.#looking = null
+        this.#armPoll()
+        if (!this.#lookAgain || this.#stopped) return
+        this.#lookAgain = false
+        return this.tick()
+      })
+    return this.#looking
+  }
+
+  async #look(): Promise<void> {
+    await this.#doChores()
+    if (!this.#worker) return
+    const { db } = this.#parts.runtime
+    const [seen] = await db.control.run(lookAround, [this.#worker.laneIds, this.#parts.membership.epoch])
+    if (!seen) return
+    if (seen.lane_max !== this.#laneMax) await this.#refresh()
+    this.#laneMax = seen.lane_max
+    if (seen.cancelled) this.#worker.cancel(seen.cancelled)
+    if (seen.ready) this.#worker.wake()
+    if (seen.next_ms !== null) this.#armDue(seen.next_ms)
+  }
+
+  #armPoll(): void {
+    if (this.#stopped) return
+    const { clock, signals } = this.#parts.runtime
+    this.#poll?.cancel()
+    this.#poll = clock.timer(signals.proven ? provenPollMs : blindPollMs, () => void this.tick())
+  }
+
+  #armDue(ms: number): void {
+    this.#due?.cancel()
+    if (ms > 2 * provenPollMs || this.#stopped) return
+    this.#due = this.#parts.runtime.clock.timer(Math.max(0, ms), () => void this.#promote())
+  }
+
+  /** The time of waiting jobs has come: they become available, and their queues are looked at. */
+  async #promote(): Promise<void> {
+    try {
+      const rows = await this.#parts.runtime.db.control.run(promoteDue)
+      if (rows.length > 0) this.#worker?.wake()
+    } catch (error) {
+      this.#parts.runtime.log.debug(`forge: could not promote due jobs: ${messageOf(error)}`)
+    }
+    void this.tick()
+  }
+
+  async #doChores(): Promise<void> {
+    const { membership } = this.#parts
+    if (await this.#myTurn('rescue', fullRescueMs)) await this.#rescue.sweep()
+    if (!(await this.#myTurn('history', upkeepMs))) return
+    await this.#retention.ensure()
+    await this.#retention.prune()
+    await membership.forgetDead()
+  }
+
+  readonly #nextTurn = new Map<string, number>()
+
+  /** Asks the database for the turn only when a whole interval has passed here, so that asking costs next to nothing. */
+  async #myTurn(name: string, everyMs: number): Promise<boolean> {
+    const now = this.#parts.runtime.clock.monotonicMs()
+    if ((this.#nextTurn.get(name) ?? 0) > now) return false
+    this.#nextTurn.set(name, now + everyMs)
+    return this.#parts.membership.turn(name, everyMs)
+  }
+
+  async #onDefinition(): Promise<void> {
+    try {
+      await this.#refresh()
+      await this.#retention.ensure()
+      this.#worker?.wake()
+    } catch (error) {
+      this.#parts.runtime.log.debug(`forge: a new definition waits for the next look: ${messageOf(error)}`)
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    await this.#worker?.refreshLanes()
+  }
+
+  #onReady(keys: readonly string[] | null): void {
+    if (!this.#worker) return
+    if (keys === null || !this.#worker.knows(keys)) void this.tick()
+    else this.#worker.wake(keys)
+  }
+
+  #onCancel(keys: readonly string[] | null): void {
+    if (keys === null) void this.tick()
+    else this.#worker?.cancel(keys)
+  }
+
+  #spec(name: string): JobSpec {
+    return this.#parts.registry.get(name) as JobSpec
+  }
+
+  #makeWorker(keep: Keep): Worker {
+    const { runtime, options, membership, registry } = this.#parts
+    const [work, finish] = [runtime.db.open('work'), runtime.db.open('finish')]
+    this.#closers.push(
+      () => work.close(),
+      () => finish.close(),
+    )
+    const ensure = (): Promise<void> => this.#retention.ensure()
+    const progress = new ProgressWriter(runtime)
+    return new Worker({
+      runtime,
+      membership,
+      registry,
+      session: work,
+      lanes: this.#lanes,
+      slots: new Slots(options.queues, options.concurrency),
+      finisher: new Finisher({ runtime, session: finish, keep, ensurePartitions: ensure }),
+      context: {
+        runtime,
+        keep,
+        progress,
+        enqueue: (name, input, given) => this.enqueue(name, input, given),
+        transaction: this.#parts.transaction,
+      },
+    })
+  }
+}

@@ -1,0 +1,29 @@
+/**
+ * Two clocks, named apart. What is stored or compared across processes uses the database's clock (`now()` in SQL);
+ * this one measures durations inside a process and stamps ids. Tests stub it.
+ */
+export interface Clock {
+  /** Milliseconds that only rise; comparable between the threads of one process, not between processes. */
+  monotonicMs(): number
+  /** Milliseconds since 1970 by this machine's clock: for ids and for people, never for a decision. */
+  wallMs(): number
+  /** Calls `fire` once after `ms`; the timer never keeps the process alive. */
+  timer(ms: number, fire: () => void): Timer
+}
+
+export interface Timer {
+  cancel(): void
+}
+
+/** setTimeout overflows beyond 2^31-1 ms and would fire at once. */
+const timerMsMax = 2_147_483_647
+
+export const systemClock: Clock = {
+  monotonicMs: () => Number(process.hrtime.bigint() / 1_000n) / 1_000,
+  wallMs: () => Date.now(),
+  timer(ms, fire) {
+    const handle = setTimeout(fire, Math.min(Math.max(ms, 0), timerMsMax))
+    handle.unref()
+    return { cancel: () => clearTimeout(handle) }
+  },
+}

@@ -1,0 +1,195 @@
+import { ForgeError } from './errors.js'
+
+/**
+ * The data gate. Strict where a caller can still mend it (enqueue: a typed error with the path of the offence),
+ * forgiving where the work is done (results, errors, logs: cleaned and cut, so that finishing never fails).
+ */
+export interface GateLimits {
+  readonly bytesMax: number
+  readonly depthMax: number
+}
+
+// With the u flag a pair is one code point, so this finds lone surrogates only. PostgreSQL refuses them and U+0000.
+const unstorable = /[\u0000\p{Surrogate}]/u
+const unstorableAll = /[\u0000\p{Surrogate}]/gu
+
+/**
+ * The JSON text of an input.
+ * @throws ForgeError FORGE_INPUT_NOT_JSON (NaN, BigInt, cycle, U+0000, lone surrogate, Map, function …; names the path),
+ * FORGE_INPUT_TOO_DEEP, FORGE_INPUT_TOO_LARGE
+ */
+export function encodeStrict(value: unknown, limits: GateLimits): string {
+  if (value === undefined) return 'null'
+  const json = stringifyChecked(value, limits)
+  const bytes = Buffer.byteLength(json)
+  if (bytes > limits.bytesMax) {
+    throw new ForgeError('FORGE_INPUT_TOO_LARGE', `The input takes ${bytes} of ${limits.bytesMax} bytes.`)
+  }
+  return json
+}
+
+function stringifyChecked(value: unknown, limits: GateLimits): string {
+  try {
+    check(value, [], new Set(), limits)
+    return JSON.stringify(value)
+  } catch (error) {
+    if (error instanceof ForgeError) throw error
+    throw new ForgeError('FORGE_INPUT_NOT_JSON', 'A getter or toJSON of the input threw.', { cause: error })
+  }
+}
+
+function check(value: unknown, path: (string | number)[], above: Set<object>, limits: GateLimits): void {
+  const offence = offenceOf(value)
+  if (offence) throw new ForgeError('FORGE_INPUT_NOT_JSON', `At ${show(path)}: ${offence}.`)
+  if (typeof value !== 'object' || value === null) return
+  if (above.has(value)) throw new ForgeError('FORGE_INPUT_NOT_JSON', `At ${show(path)}: a cycle.`)
+  if (path.length >= limits.depthMax) throw new ForgeError('FORGE_INPUT_TOO_DEEP', `At ${show(path)}.`)
+  const json = (value as { toJSON?: unknown }).toJSON
+  above.add(value)
+  if (typeof json === 'function') check(json.call(value, String(path.at(-1) ?? '')), path, above, limits)
+  else for (const [key, inner] of entries(value)) checkEntry(key, inner, { path, above, limits })
+  above.delete(value)
+}
+
+interface Walk {
+  readonly path: (string | number)[]
+  readonly above: Set<object>
+  readonly limits: GateLimits
+}
+
+function checkEntry(key: string | number, inner: unknown, walk: Walk): void {
+  // As in JSON an undefined property is left out; in an array it would silently turn into null.
+  if (inner === undefined && typeof key === 'string') return
+  walk.path.push(key)
+  if (typeof key === 'string' && unstorable.test(key)) {
+    throw new ForgeError(
+      'FORGE_INPUT_NOT_JSON',
+      `At ${show(walk.path)}: a key with U+0000 or half a surrogate pair.`,
+    )
+  }
+  check(inner, walk.path, walk.above, walk.limits)
+  walk.path.pop()
+}
+
+function* entries(value: object): Iterable<[string | number, unknown]> {
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) yield [index, value[index]]
+  } else {
+    for (const key of Object.keys(value)) yield [key, (value as Record<string, unknown>)[key]]
+  }
+}
+
+const lossyKinds = ['Map', 'Set', 'WeakMap', 'WeakSet', 'RegExp', 'Error', 'Promise', 'ArrayBuffer']
+
+function offenceOf(value: unknown): string | null {
+  switch (typeof value) {
+    case 'string':
+      return unstorable.test(value) ? 'text with U+0000 or half a surrogate pair' : null
+    case 'number':
+      return Number.isFinite(value) ? null : String(value)
+    case 'bigint':
+      return 'a BigInt; pass it as text'
+    case 'undefined':
+    case 'function':
+    case 'symbol':
+      return `a value of type ${typeof value}`
+    default:
+      return value === null || hasToJson(value) ? null : lossy(value as object)
+  }
+}
+
+function hasToJson(value: unknown): boolean {
+  return typeof (value as { toJSON?: unknown }).toJSON === 'function'
+}
+
+function lossy(value: object): string | null {
+  const kind = Object.prototype.toString.call(value).slice(8, -1)
+  return lossyKinds.includes(kind) || ArrayBuffer.isView(value) ? `a ${kind}, which JSON would empty` : null
+}
+
+function show(path: readonly (string | number)[]): string {
+  const text = path
+    .slice(0, 12)
+    .map((key) => (typeof key === 'number' ? `[${key}]` : `.${key.slice(0, 40)}`))
+    .join('')
+  return `input${text}${path.length > 12 ? '…' : ''}`.replace(unstorableAll, '\uFFFD')
+}
+
+export interface Forgiven {
+  /** JSON text; 'null' when the value was over the limit. */
+  readonly json: string
+  readonly tooLarge: boolean
+}
+
+/** The JSON text of anything at all; never throws. What JSON or PostgreSQL cannot carry is replaced, and marked. */
+export function encodeForgiving(value: unknown, limits: GateLimits): Forgiven {
+  try {
+    const budget = { bytes: limits.bytesMax }
+    const json = JSON.stringify(clean(value, limits.depthMax, { above: new Set(), budget })) ?? 'null'
+    if (Buffer.byteLength(json) <= limits.bytesMax) return { json, tooLarge: false }
+  } catch {
+    // Over the budget, or a hostile proxy: either way the marker says so.
+  }
+  return { json: 'null', tooLarge: true }
+}
+
+interface Cleaning {
+  readonly above: Set<object>
+  readonly budget: { bytes: number }
+}
+
+function clean(value: unknown, depth: number, state: Cleaning): unknown {
+  state.budget.bytes -= typeof value === 'string' ? value.length + 2 : 1
+  if (state.budget.bytes < 0) throw new RangeError('over the budget')
+  if (typeof value === 'string') return storable(value)
+  if (typeof value === 'bigint') return value.toString()
+  if (typeof value === 'number') return Number.isFinite(value) ? value : null
+  if (typeof value === 'function' || typeof value === 'symbol') return undefined
+  if (typeof value !== 'object' || value === null) return value
+  if (state.above.has(value)) return '[cycle]'
+  if (depth <= 0) return '[too deep]'
+  state.above.add(value)
+  const result = cleanObject(value, depth, state)
+  state.above.delete(value)
+  return result
+}
+
+function cleanObject(value: object, depth: number, state: Cleaning): unknown {
+  if (hasToJson(value))
+    return clean(
+      tryRead(() => (value as { toJSON(): unknown }).toJSON()),
+      depth - 1,
+      state,
+    )
+  if (Array.isArray(value)) return value.map((inner) => clean(inner, depth - 1, state) ?? null)
+  if (value instanceof Error) return clean({ name: value.name, message: value.message }, depth, state)
+  const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>
+  for (const key of Object.keys(value)) {
+    state.budget.bytes -= key.length + 3
+    out[storable(key)] = clean(
+      tryRead(() => (value as Record<string, unknown>)[key]),
+      depth - 1,
+      state,
+    )
+  }
+  return out
+}
+
+function tryRead(read: () => unknown): unknown {
+  try {
+    return read()
+  } catch {
+    return '[unreadable]'
+  }
+}
+
+/** Text that PostgreSQL can hold: U+0000 and halves of surrogate pairs become U+FFFD. */
+export function storable(text: string): string {
+  return unstorable.test(text) ? text.replace(unstorableAll, '\uFFFD') : text
+}
+
+/** The first `max` characters of storable text. */
+export function storableText(value: unknown, max: number): string {
+  const text = typeof value === 'string' ? value : String(tryRead(() => String(value)))
+  return storable(text.length > max ? `${text.slice(0, max - 1)}…` : text)
+}

