@@ -104,7 +104,10 @@ begin
   end if;
   if to_regclass(part) is not null then return false; end if;
   perform pg_advisory_xact_lock(hashtextextended('forge:history:' || current_schema(), 0));
-  if to_regclass(part) is not null then return false; end if;
+  -- Asked of the catalog itself: to_regclass may answer from a cache that was filled before the wait.
+  if exists (select from pg_class where relname = part and relnamespace = current_schema()::regnamespace) then
+    return false;
+  end if;
   execute format('create table %I (like job_history including all)', part);
   execute format('alter table %I add constraint %I check (expires_on >= %L and expires_on < %L)',
                  part, part || '_day', day, day + 1);

@@ -1,13 +1,24 @@
 import packageJson from '../package.json' with { type: 'json' }
 import { ClusterService } from './cluster/index.js'
 import { type HostPool, prepareDatabase, transact, type Tx } from './database/index.js'
-import { createRoutes, type HostApp, mount } from './host/index.js'
+import {
+  createRoutes,
+  type HostApp,
+  mount,
+  type NodeView,
+  stayAlive,
+  stopOnSignals,
+  warnOfSignals,
+} from './host/index.js'
 import { createDefineJob, type DefineJob, type JobEngine, JobRegistry, JobsService } from './jobs/index.js'
 import {
   AlreadyAttached,
   codeOf,
+  deferred,
   ForgeError,
+  type Logger,
   messageOf,
+  quietLogger,
   resolveOptions,
   type Service,
   startAll,
@@ -16,8 +27,13 @@ import {
 } from './kernel/index.js'
 import { createNode, type ForgeNode, type NodeParts, readPage } from './node.js'
 import { type AttachOptions, optionTable, type ResolvedOptions } from './options.js'
-import { createRuntime, environment, isDevelopment, type RuntimeParts } from './runtime/index.js'
-import { stopOnSignals, warnOfSignals } from './process-signals.js'
+import {
+  createRuntime,
+  environment,
+  isDevelopment,
+  type Runtime,
+  type RuntimeParts,
+} from './runtime/index.js'
 
 /** A forge: definitions, and at most one attached node at a time. */
 export interface Forge {
@@ -32,76 +48,120 @@ export interface Forge {
   attach(app: HostApp, pool: HostPool, options?: AttachOptions): Promise<ForgeNode>
 }
 
-/** Null: not attached. A promise: starting; early calls wait for it. */
-type Engine = JobEngine | Promise<JobEngine> | null
-
 /** Another instance beside the default one: for tests, or for two databases in one process. */
 export function createForge(): Forge {
   const registry = new JobRegistry()
-  let engine: Engine = null
+  /** Null: not attached. A promise: starting; early calls wait for it. */
+  let engine: JobEngine | Promise<JobEngine> | null = null
+  const begin = (app: HostApp, pool: HostPool, raw: AttachOptions | undefined): Promise<ForgeNode> => {
+    if (engine !== null) return Promise.reject(new AlreadyAttached())
+    const starting = deferred<JobEngine>()
+    starting.promise.catch(() => {})
+    engine = starting.promise
+    return attach({
+      app,
+      pool,
+      raw,
+      registry,
+      started: (jobs) => {
+        engine = jobs
+        starting.resolve(jobs)
+      },
+      ended: (error) => {
+        engine = null
+        starting.reject(error)
+      },
+    })
+  }
   return {
     job: createDefineJob(registry, () => engine),
     attach(app, pool, options) {
-      const setEngine = (next: Engine): void => void (engine = next)
-      const free = engine === null
-      const attaching = free
-        ? attach({ app, pool, registry, setEngine }, options)
-        : Promise.reject(new AlreadyAttached())
+      const attaching = begin(app, pool, options)
       // Not awaiting attach is fine: a failed start is logged, and must not end the host as an unhandled rejection.
-      attaching.catch(() => {})
+      attaching.catch((error: unknown) => {
+        logOf(options).error(`forge did not start: ${messageOf(error)}`, { code: codeOf(error) })
+      })
       return attaching
     },
+  }
+}
+
+/** The logger that was asked for, if that much can be read of options that may be wrong. */
+function logOf(raw: AttachOptions | undefined): Logger {
+  try {
+    return optionTable.logger.read(raw?.logger, 'Option logger')
+  } catch {
+    return quietLogger
   }
 }
 
 interface Attachment {
   readonly app: HostApp
   readonly pool: HostPool
+  readonly raw: AttachOptions | undefined
   readonly registry: JobRegistry
-  readonly setEngine: (engine: Engine) => void
+  readonly started: (engine: JobEngine) => void
+  /** After a failed start, with its error, and after stop. */
+  readonly ended: (error?: unknown) => void
 }
 
-/** Synchronous up to its first await: what can be refused is refused, then the routes are mounted. */
-async function attach(given: Attachment, raw: AttachOptions | undefined): Promise<ForgeNode> {
-  const options = resolveOptions(optionTable, raw, environment())
-  const parts = createRuntime(given.pool, options)
-  const assembly = assemble(given, options, parts)
-  const release = mountRoutes(given.app, options, assembly)
-  warnOfSignals(given.app === null && !options.signals, parts.runtime.log)
-  const started = start(options, parts, assembly.services)
-  const engine = started.then(() => assembly.jobs)
-  engine.catch(() => {})
-  given.setEngine(engine)
+/** Synchronous up to its first await: the routes are mounted, and what can be refused is refused. */
+async function attach(given: Attachment): Promise<ForgeNode> {
+  const front: Front = { view: null, release: () => {} }
+  const ends = [stayAlive()]
+  let parts: RuntimeParts | null = null
   try {
-    await started
+    mountRoutes(front, given)
+    const options = resolveOptions(optionTable, given.raw, environment())
+    parts = createRuntime(given.pool, options)
+    const assembly = assemble(given, options, parts)
+    await start(options, parts, assembly.services)
+    const node = createNode({
+      ...assembly,
+      stop: (deadlineMs) => stop(given, assembly, { front, ends, deadlineMs }),
+    })
+    ends.push(heedSignals(given.app, node, assembly.runtime))
+    front.view = viewOf(options, assembly)
+    given.started(assembly.jobs)
+    return node
   } catch (error) {
-    given.setEngine(null)
-    await parts.close()
-    release()
-    parts.runtime.log.error(`forge did not start: ${messageOf(error)}`, { code: codeOf(error) })
+    await parts?.close()
+    front.release()
+    for (const end of ends) end()
+    given.ended(error)
     throw error
   }
-  given.setEngine(assembly.jobs)
-  assembly.serving.value = true
-  const node = createNode({
-    ...assembly,
-    stop: (ms) => stop(given, { parts, assembly, release, deadlineMs: ms }),
-  })
-  if (options.signals) assembly.offSignals.value = stopOnSignals(node)
-  return node
+}
+
+/** The routes and what they show: null while the node does not run. */
+interface Front {
+  view: NodeView | null
+  release: () => void
+}
+
+/** The path is read apart from the rest, so that the probes answer also where another option is wrong. */
+function mountRoutes(front: Front, { app, raw }: Attachment): void {
+  const { path } = resolveOptions({ path: optionTable.path }, { path: raw?.path }, environment())
+  front.release = mount(
+    app,
+    path,
+    createRoutes(() => front.view),
+  )
 }
 
 type Assembly = Omit<NodeParts, 'stop'> & {
   readonly services: readonly Service[]
-  readonly serving: { value: boolean }
-  readonly offSignals: { value: (() => void) | null }
+  /** Closes the shared connections. */
+  readonly close: () => Promise<void>
 }
 
 /** The services of a node, in start order: this list is the architecture. Stop is the reverse. */
-function assemble(given: Attachment, options: ResolvedOptions, { runtime, signals }: RuntimeParts): Assembly {
+function assemble(given: Attachment, options: ResolvedOptions, parts: RuntimeParts): Assembly {
+  const { runtime, signals, close } = parts
+  const { version } = packageJson
   const transaction: NodeParts['transaction'] = (fn, how) =>
     transact({ pool: given.pool, clock: runtime.clock }, fn, how)
-  const cluster = new ClusterService(runtime, options, packageJson.version)
+  const cluster = new ClusterService(runtime, options, version)
   const jobs = new JobsService({
     runtime,
     options,
@@ -111,61 +171,73 @@ function assemble(given: Attachment, options: ResolvedOptions, { runtime, signal
     transaction: <T>(fn: (tx: Tx) => Promise<T>) => transaction(fn),
   })
   const services: readonly Service[] = [signals, cluster, jobs]
-  const version = packageJson.version
-  const rest = { serving: { value: false }, offSignals: { value: null } }
-  return { runtime, version, signals, cluster, jobs, transaction, services, ...rest }
+  return { runtime, version, signals, cluster, jobs, transaction, services, close }
 }
 
-function mountRoutes(app: HostApp, options: ResolvedOptions, assembly: Assembly): () => void {
+function viewOf(options: ResolvedOptions, assembly: Assembly): NodeView {
   const { clock, log } = assembly.runtime
   const { authorize, title } = options.dashboard
-  const handler = createRoutes({
+  return {
     policy: { authorize, development: isDevelopment(), clock, log },
     title,
     log,
-    serving: () => assembly.serving.value,
-    ready: () => assembly.serving.value && assembly.cluster.trusted,
-    page: () => readPage({ ...assembly, stop: () => Promise.resolve() }),
-  })
-  const mounted = mount(app, options.path, handler)
-  return () => mounted?.release(handler)
+    ready: () => assembly.cluster.trusted,
+    page: () => readPage(assembly),
+  }
 }
+
+function heedSignals(app: HostApp, node: ForgeNode, { config, clock, log }: Runtime): () => void {
+  if (config.signals) return stopOnSignals(node)
+  return app === null && config.roles.includes('worker') ? warnOfSignals(clock, log) : () => {}
+}
+
+/** For a start that was given up to notice it. */
+const settleMs = 10_000
 
 async function start(
   options: ResolvedOptions,
-  parts: RuntimeParts,
+  { runtime }: RuntimeParts,
   services: readonly Service[],
 ): Promise<void> {
-  const { db, clock, log } = parts.runtime
+  const { db, clock, log } = runtime
   const { startTimeout: timeoutMs, migrate: mode } = options
+  const late = (): Error => new ForgeError('FORGE_START_TIMEOUT', `${timeoutMs} ms.`)
+  let given = true
   const work = async (): Promise<void> => {
     await prepareDatabase({ source: db.source, schema: db.schema, clock, logger: log, mode, timeoutMs })
-    await startAll(services)
+    if (given) await startAll(services)
   }
   const working = work()
-  const late = (): Error => new ForgeError('FORGE_START_TIMEOUT', `${timeoutMs} ms.`)
-  // A little later than the wait for the server, whose own error says more.
-  await within(clock, timeoutMs + 500, working, late).catch(async (error: unknown) => {
+  try {
+    // A little later than the wait for the server, whose own error says more.
+    await within(working, { clock, ms: timeoutMs + 500, late })
+  } catch (error) {
+    given = false
     await stopAll(services)
-    await working.catch(() => {})
+    await within(working, { clock, ms: settleMs, late }).catch(() => {})
+    // What was in the middle of its start when it was stopped.
+    await stopAll(services)
     throw error
-  })
+  }
 }
 
 interface Stopping {
-  readonly parts: RuntimeParts
-  readonly assembly: Assembly
-  readonly release: () => void
+  readonly front: Front
+  readonly ends: readonly (() => void)[]
   readonly deadlineMs: number
 }
 
-async function stop(given: Attachment, { parts, assembly, release, deadlineMs }: Stopping): Promise<void> {
-  assembly.serving.value = false
-  await assembly.cluster.drain()
-  const failure = await stopAll(assembly.services, deadlineMs)
-  await parts.close()
-  release()
-  given.setEngine(null)
-  assembly.offSignals.value?.()
-  if (failure) parts.runtime.log.error(`forge: stop left something behind: ${messageOf(failure)}`)
+async function stop(given: Attachment, assembly: Assembly, stopping: Stopping): Promise<void> {
+  const { front, ends, deadlineMs } = stopping
+  front.view = null
+  try {
+    await assembly.cluster.drain()
+    const failure = await stopAll(assembly.services, deadlineMs)
+    if (failure) assembly.runtime.log.error(`forge: stop left something behind: ${messageOf(failure)}`)
+    await assembly.close()
+  } finally {
+    front.release()
+    given.ended()
+    for (const end of ends) end()
+  }
 }

@@ -3,7 +3,7 @@ import type { ClusterService, NodeRow } from './cluster/index.js'
 import type { PostgresSignals, Tx, TransactionOptions } from './database/index.js'
 import type { PageData } from './host/index.js'
 import { type Job, type Jobs, jobStates, type JobsService } from './jobs/index.js'
-import { durationMs, type Duration } from './kernel/index.js'
+import { asRecord, durationMs, type Duration, unknownOption } from './kernel/index.js'
 import type { Role, Runtime } from './runtime/index.js'
 
 /** One named check of `health()`. */
@@ -57,11 +57,8 @@ export interface NodeParts {
 export function createNode(parts: NodeParts): ForgeNode {
   const { runtime } = parts
   let stopping: Promise<void> | null = null
-  const stop = (options?: { readonly timeout?: Duration }): Promise<void> => {
-    const ms =
-      options?.timeout === undefined
-        ? runtime.config.stopTimeout
-        : durationMs(options.timeout, 'timeout of stop()')
+  const stop = async (options?: { readonly timeout?: Duration }): Promise<void> => {
+    const ms = readTimeout(options) ?? runtime.config.stopTimeout
     return (stopping ??= parts.stop(ms))
   }
   return Object.freeze({
@@ -74,6 +71,12 @@ export function createNode(parts: NodeParts): ForgeNode {
     stop,
     [Symbol.asyncDispose]: () => stop(),
   })
+}
+
+function readTimeout(options: unknown): number | undefined {
+  const record = asRecord(options, 'The options of stop()')
+  for (const key of Object.keys(record)) if (key !== 'timeout') throw unknownOption(key, ['timeout'])
+  return record.timeout === undefined ? undefined : durationMs(record.timeout, 'timeout of stop()')
 }
 
 /** What this process knows of itself; asks nobody, so that a probe is cheap and never hangs. */
@@ -109,7 +112,7 @@ export function readHealth({
 }
 
 /** The data of the status page; each part is bounded. */
-export async function readPage(parts: NodeParts): Promise<PageData> {
+export async function readPage(parts: Omit<NodeParts, 'stop'>): Promise<PageData> {
   const { runtime, cluster, jobs } = parts
   const [counts, queues, nodes, failures] = await Promise.all([
     jobs.jobs.counts(),

@@ -130,7 +130,7 @@ class ThreadPulse implements Beater {
   async stop(): Promise<void> {
     this.#say({ kind: 'stop' })
     const { clock } = this.#runtime
-    await within(clock, 3_000, this.#stopped.promise, () => new Error('late')).catch(() => {})
+    await within(this.#stopped.promise, { clock, ms: 3_000, late: () => new Error('late') }).catch(() => {})
     this.#patience?.cancel()
     await this.#worker.terminate()
   }

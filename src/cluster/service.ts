@@ -91,7 +91,7 @@ export class ClusterService implements Service, Membership {
     this.#joined = true
     this.#pulse.start(this.#epoch)
     const late = (): Error => new ForgeError('FORGE_DEADLINE', 'The first renewal of the lease did not come.')
-    await within(this.#runtime.clock, this.#times.leaseMs + 5_000, this.#first.promise, late)
+    await within(this.#first.promise, { clock: this.#runtime.clock, ms: this.#times.leaseMs + 5_000, late })
   }
 
   async drain(): Promise<void> {

@@ -4,9 +4,9 @@
  * outages of any length and says when it cannot hear. Migrations run under an advisory lock, in one transaction.
  */
 export { Listener, type ListenerOptions, type ListenerState, type ListenerTimes } from './listener.js'
-export { migrate, migrationStatus, type MigrationReport } from './migrate.js'
+export { codeVersion, migrate, migrationStatus, type MigrationReport } from './migrate.js'
 export { prepareDatabase } from './prepare.js'
-export { databaseClock, rolePrivileges } from './queries.js'
+export { connectionRoom, databaseClock, grantGaps, oldestTransaction, rolePrivileges } from './queries.js'
 export { checkSchemaName, quoteSchema } from './schema-name.js'
 export { Session, type Run, type SessionContext } from './session.js'
 export { PostgresSignals, type PostgresSignalsOptions } from './signals.js'
@@ -14,3 +14,4 @@ export { ClientSource, connectFailure, type HostPool, type Pooler } from './sour
 export { statement, type Statement } from './statement.js'
 export { transact, type TransactionOptions } from './transaction.js'
 export { checkTx, onCommit, type Tx } from './tx.js'
+export { poolFromUrl, type Target } from './url.js'

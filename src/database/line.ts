@@ -56,7 +56,7 @@ export class Line {
     const late = (): Error => new ForgeError('FORGE_DEADLINE', `The listener: ${connectMs} ms.`)
     try {
       this.ended.throwIfAborted()
-      await within(clock, connectMs, unlessAborted(this.ended, this.#connect()), late)
+      await within(unlessAborted(this.ended, this.#connect()), { clock, ms: connectMs, late })
       this.#open = true
     } catch (error) {
       this.#fault ??= error

@@ -195,12 +195,8 @@ export class Listener {
     const { clock, probe, probeDeadlineMs } = this.#options
     const sending = Promise.resolve().then(() => probe(probePayload))
     try {
-      await within(
-        clock,
-        probeDeadlineMs,
-        unlessAborted(wait, sending),
-        () => new ForgeError('FORGE_DEADLINE'),
-      )
+      const late = (): Error => new ForgeError('FORGE_DEADLINE')
+      await within(unlessAborted(wait, sending), { clock, ms: probeDeadlineMs, late })
       return true
     } catch {
       return false

@@ -54,6 +54,9 @@ interface LedgerRow {
   readonly requires: number
 }
 
+/** The newest migration that this code carries. */
+export const codeVersion = carried.at(-1)?.version ?? 0
+
 const lockMs = 2_000
 const statementMs = 120_000
 
@@ -92,8 +95,8 @@ async function readPlan(
   context: MigrateContext,
 ): Promise<{ version: number; pending: Migration[] }> {
   const list = context.carried ?? carried
-  const [there] = await send(client, context, ledgerExists)
-  const ledger = there?.there ? await send(client, context, readLedger) : []
+  const [there] = await send(client, ledgerExists, context)
+  const ledger = there?.there ? await send(client, readLedger, context) : []
   compare(ledger, list, context)
   const applied = new Set(ledger.map((row) => row.version))
   return { version: ledger.at(-1)?.version ?? 0, pending: list.filter((item) => !applied.has(item.version)) }
@@ -137,8 +140,9 @@ async function applyPatiently(client: Client, context: MigrateContext): Promise<
 async function applyOnce(client: Client, context: MigrateContext): Promise<MigrationReport> {
   await client.query(begin)
   try {
-    await send(client, context, openTransaction, [String(statementMs), String(lockMs), '60000'])
-    await send(client, context, lockMigrations)
+    const limits = [String(statementMs), String(lockMs), '60000']
+    await send(client, openTransaction, { ...context, values: limits })
+    await send(client, lockMigrations, context)
     const plan = await readPlan(client, context)
     if (plan.pending.length > 0) await client.query(createLedger.text(context.schema))
     for (const migration of plan.pending) await applyMigration(client, context, migration)
@@ -154,16 +158,17 @@ async function applyMigration(client: Client, context: MigrateContext, migration
   await client.query(useSchema.text(context.schema))
   await client.query(migration.sql)
   const { version, name, checksum, requires } = migration
-  await send(client, context, recordMigration, [version, name, checksum, requires])
+  await send(client, recordMigration, { ...context, values: [version, name, checksum, requires] })
 }
 
-async function send<Row>(
-  client: Client,
-  context: MigrateContext,
-  statement: Statement<Row>,
-  ...values: [unknown[]?]
-): Promise<Row[]> {
-  return (await client.query(statement.text(context.schema), values[0] ?? [])).rows as Row[]
+/** The schema and the values of one statement outside a session. */
+async function send<Row>(client: Client, statement: Statement<Row>, call: Call): Promise<Row[]> {
+  return (await client.query(statement.text(call.schema), call.values ?? [])).rows as Row[]
+}
+
+interface Call {
+  readonly schema: string
+  readonly values?: unknown[]
 }
 
 function failure(error: unknown): unknown {

@@ -20,7 +20,7 @@ export interface PrepareContext {
  */
 export async function prepareDatabase(context: PrepareContext): Promise<void> {
   const until = context.clock.monotonicMs() + context.timeoutMs
-  await reach(context, until)
+  await alive(reach(context, until))
   const { source, schema, clock, logger, mode } = context
   const waitMs = Math.max(1_000, until - clock.monotonicMs())
   const given: MigrateContext = { source, schema, clock, logger, waitMs }
@@ -34,14 +34,22 @@ export async function prepareDatabase(context: PrepareContext): Promise<void> {
 }
 
 async function reach(context: PrepareContext, until: number): Promise<void> {
+  const { clock, source, logger } = context
+  const leftMs = (): number => Math.max(1, until - clock.monotonicMs())
   for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 1_000)) {
     try {
-      return await close(await context.source.connect('forge:start', { statementMs: 10_000, lockMs: 5_000 }))
+      const limits = { statementMs: 10_000, lockMs: 5_000, connectMs: leftMs() }
+      return await close(await source.connect('forge:start', limits))
     } catch (error) {
-      if (!isForgeError(error, 'FORGE_DATABASE_UNREACHABLE') || context.clock.monotonicMs() >= until)
-        throw error
-      context.logger.debug(`forge: PostgreSQL is not there yet (${codeOf(error.cause)})`)
-      await sleep(context.clock, Math.min(waitMs, Math.max(1, until - context.clock.monotonicMs())))
+      if (!isForgeError(error, 'FORGE_DATABASE_UNREACHABLE') || clock.monotonicMs() >= until) throw error
+      logger.debug(`forge: PostgreSQL is not there yet (${codeOf(error.cause)})`)
+      await sleep(clock, Math.min(waitMs, leftMs()))
     }
   }
+}
+
+/** No socket is open between two tries, and the clock's timers are not counted: the process would end in the middle. */
+async function alive<T>(work: Promise<T>): Promise<T> {
+  const hold = setInterval(() => {}, 60_000)
+  return work.finally(() => clearInterval(hold))
 }

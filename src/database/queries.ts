@@ -15,6 +15,8 @@ export const openSession = statement<{ pid: number; version: number; standby: bo
                   set_config('statement_timeout', $3, false),
                   set_config('lock_timeout', $4, false),
                   set_config('idle_in_transaction_session_timeout', $5, false),
+                  set_config('idle_session_timeout', '0', false),
+                  set_config('datestyle', 'iso', false),
                   set_config('default_transaction_isolation', 'read committed', false),
                   set_config('default_transaction_read_only', 'off', false),
                   set_config('client_min_messages', 'warning', false) ]
@@ -67,7 +69,10 @@ export const lockMigrations = statement(
 export const createLedger = statement(
   'forge_create_ledger',
   (schema) => `
-  create schema if not exists ${schema};
+  -- Not IF NOT EXISTS: that wants the right to make schemas also where the owner made this one.
+  do $$ begin
+    if to_regnamespace('${schema}') is null then create schema ${schema}; end if;
+  end $$;
   create table if not exists ${schema}.migration (
     version    int primary key,
     name       text not null,
@@ -102,4 +107,67 @@ export const rolePrivileges = statement<{
          (select rolsuper from pg_roles where rolname = current_user) as superuser,
          coalesce(has_schema_privilege(to_regnamespace('${schema}')::oid, 'usage'), false) as usage,
          has_database_privilege(current_database(), 'create') as create`,
+)
+
+/**
+ * What a runtime role lacks in the schema, by table and function: the ledger it only reads, every other table it reads
+ * and writes, and the functions that run as their owner it calls. Partitions are reached through their parent.
+ */
+export const grantGaps = statement<{ object: string; missing: string[] }>(
+  'forge_grant_gaps',
+  (schema) => `
+  select object, array_agg(privilege order by privilege) as missing
+  from (
+    select c.relname::text as object, privilege
+    from pg_class c cross join unnest(array['select', 'insert', 'update', 'delete']) as privilege
+    where c.relnamespace = to_regnamespace('${schema}')::oid and c.relkind in ('r', 'p') and not c.relispartition
+      and (privilege = 'select' or c.relname <> 'migration') and not has_table_privilege(c.oid, privilege)
+    union all
+    select p.oid::regprocedure::text, 'execute'
+    from pg_proc p
+    where p.pronamespace = to_regnamespace('${schema}')::oid and p.prosecdef
+      and not has_function_privilege(p.oid, 'execute')
+  ) as gaps
+  group by object order by object`,
+)
+
+/** How many connections there are and may be: on the server, of this role, to this database; -1 is "no limit". */
+export const connectionRoom = statement<{
+  max: number
+  reserved: number
+  used: number
+  role_max: number
+  role_used: number
+  database_max: number
+  database_used: number
+}>(
+  'forge_connection_room',
+  () => `
+  select current_setting('max_connections')::int as max,
+         current_setting('superuser_reserved_connections')::int
+           + coalesce(current_setting('reserved_connections', true), '0')::int as reserved,
+         (select coalesce(sum(numbackends), 0) from pg_stat_database)::int as used,
+         (select rolconnlimit from pg_roles where rolname = current_user) as role_max,
+         (select count(*) from pg_stat_activity where usename = current_user)::int as role_used,
+         (select datconnlimit from pg_database where datname = current_database()) as database_max,
+         (select numbackends from pg_stat_database where datname = current_database()) as database_used`,
+)
+
+/**
+ * The oldest open transaction of this database: while it lives, nothing that was deleted since can be vacuumed, and
+ * queues grow slow. Of other roles it is seen only by members of pg_read_all_stats.
+ */
+export const oldestTransaction = statement<{ who: string; state: string; age_ms: number }>(
+  'forge_oldest_transaction',
+  () => `
+  select who, state, (extract(epoch from clock_timestamp() - since) * 1000)::float8 as age_ms
+  from (
+    select 'process ' || pid || ' (' || coalesce(usename, '?') || ', ' || coalesce(application_name, '') || ')' as who,
+           coalesce(state, '?') as state, xact_start as since
+    from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
+      and (backend_xmin is not null or backend_xid is not null)
+    union all
+    select 'prepared transaction ' || gid, 'prepared', prepared from pg_prepared_xacts where database = current_database()
+  ) as open order by since limit 1`,
 )

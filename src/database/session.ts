@@ -97,8 +97,12 @@ export class Session {
     const forget = (): void => {
       if (this.#client === client) this.#client = null
     }
-    client.on('error', forget)
     client.once('end', forget)
+    // Also an error that leaves the socket open, such as a message that nobody asked for.
+    client.on('error', () => {
+      forget()
+      destroy(client)
+    })
     return client
   }
 
@@ -120,7 +124,9 @@ export class Session {
 
   async #commit(client: Client): Promise<void> {
     try {
-      await this.#plain(client, commit)
+      const { command } = await this.#inTime(client.query(commit), commit)
+      // COMMIT of a transaction in which a statement failed answers ROLLBACK and raises nothing.
+      if (command === 'ROLLBACK') throw new ForgeError('FORGE_TX_FINISHED', 'A statement of it had failed.')
     } catch (error) {
       if (!isConnectionError(error)) throw error
       this.#drop()
@@ -143,12 +149,12 @@ export class Session {
 
   #inTime<T>(promise: Promise<T>, label: string): Promise<T> {
     const ms = this.#options.statementMs + deadlineSlackMs
-    return within(
-      this.#context.clock,
-      ms,
-      promise,
-      () => new ForgeError('FORGE_DEADLINE', `${label}: ${ms} ms.`),
-    )
+    // Dropped at once: work that swallows the error must not go on with this connection.
+    const late = (): Error => {
+      this.#drop()
+      return new ForgeError('FORGE_DEADLINE', `${label}: ${ms} ms.`)
+    }
+    return within(promise, { clock: this.#context.clock, ms, late })
   }
 
   /** After a failure of the connection nothing is known about it: it goes, whatever it looks like. */

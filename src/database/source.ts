@@ -1,23 +1,39 @@
 import { Socket } from 'node:net'
-import type { Client, ClientConfig, Pool, PoolConfig } from 'pg'
+import type { Client, ClientConfig, PoolConfig } from 'pg'
 import { ForgeError, codeOf, messageOf } from '../kernel/index.js'
 import { begin, commit, backendPid, openSession } from './queries.js'
 
-/** The pool of the host, as forge sees it. Other rooms name this type, so that only this one names pg. */
-export type HostPool = Pool
+/**
+ * The pool of the host: a `pg.Pool`, told by its shape, so that the types of forge need none of pg's. Besides these
+ * members forge reads the pool's options, to make clients of its own.
+ */
+export interface HostPool {
+  connect(): Promise<HostClient>
+  readonly totalCount: number
+}
+
+/** A client that a `HostPool` hands out. */
+export interface HostClient {
+  query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; command: string }>
+  release(destroy?: Error | boolean): void
+  on(event: 'error', listener: (error: Error) => void): unknown
+  off(event: 'error', listener: (error: Error) => void): unknown
+}
 
 /** How the server is reached: directly, through a pooler that keeps a backend per session, or one per transaction. */
 export type Pooler = 'none' | 'session' | 'transaction'
 
-/** Server-side limits of a connection, in milliseconds. */
+/** Limits of a connection, in milliseconds: the server's for statements and locks, ours for the way to the first answer. */
 export interface SessionLimits {
   readonly statementMs: number
   readonly lockMs: number
+  /** Default and most: 5 s for the login, and as much for the first answer. */
+  readonly connectMs?: number
 }
 
 /** The oldest server that is supported, as server_version_num. */
 const serverVersionMin = 150_000
-const connectMs = 5_000
+const connectMsMax = 5_000
 
 const shared = ['user', 'database', 'host', 'port', 'connectionString', 'ssl', 'options'] as const
 const copied = [...shared, 'client_encoding', 'enableChannelBinding', 'sslnegotiation'] as const
@@ -28,7 +44,7 @@ const copied = [...shared, 'client_encoding', 'enableChannelBinding', 'sslnegoti
  * and `ssl.key` from enumeration and a spread would lose them.
  */
 export class ClientSource {
-  readonly pool: Pool
+  readonly pool: HostPool
   /** A host that brings its own Client or stream: its clients cannot be made in another thread. */
   readonly custom: boolean
   /** Found out at the first connection through it; until then 'none'. */
@@ -36,7 +52,7 @@ export class ClientSource {
   serverVersion = 0
   readonly #open = new Set<Client>()
 
-  constructor(pool: Pool) {
+  constructor(pool: HostPool) {
     this.pool = checkPool(pool)
     const options = poolOptions(pool)
     this.custom = Boolean(options.Client ?? (options as ClientConfig).stream)
@@ -48,12 +64,14 @@ export class ClientSource {
   }
 
   /** The configuration of one client. `name` is its application_name, for pg_stat_activity. */
-  config(name: string): ClientConfig {
+  config(name: string, connectMs = connectMsMax): ClientConfig {
     const options = poolOptions(this.pool) as Record<string, unknown>
     const config: Record<string, unknown> = {}
     for (const key of copied) if (options[key] !== undefined) config[key] = options[key]
-    const { password, stream } = options
+    const { password, stream, ssl } = options
     if (password !== undefined) config.password = password
+    // A copy with the key in plain sight: pg hides it again in its own, and the pulse thread is sent this one.
+    if (isWithKey(ssl)) config.ssl = { ...ssl, key: ssl.key }
     if (stream !== undefined) config.stream = stream
     return {
       ...config,
@@ -77,9 +95,11 @@ export class ClientSource {
    * @throws ForgeError FORGE_DATABASE_UNREACHABLE, FORGE_DATABASE_AUTH, FORGE_DATABASE_MISSING, FORGE_SERVER_TOO_OLD
    */
   async connect(name: string, limits: SessionLimits): Promise<Client> {
-    const client = await this.#dial(name)
+    const connectMs = Math.min(limits.connectMs ?? connectMsMax, connectMsMax)
+    const client = await this.#dial(name, connectMs)
     try {
-      await this.#prepare(client, name, limits)
+      // A pooler answers the login by itself, also when there is no server behind it.
+      await inTime(client, connectMs, this.#prepare(client, name, limits))
       return client
     } catch (error) {
       destroy(client)
@@ -87,8 +107,8 @@ export class ClientSource {
     }
   }
 
-  async #dial(name: string): Promise<Client> {
-    const client = makeClient(this.pool, this.config(name))
+  async #dial(name: string, connectMs: number): Promise<Client> {
+    const client = makeClient(this.pool, this.config(name, connectMs))
     // Without a listener a dropped connection would end the host's process.
     client.on('error', () => {})
     client.once('end', () => this.#open.delete(client))
@@ -127,30 +147,55 @@ export class ClientSource {
    * Only a transaction-mode pooler can give it the one that just served the first.
    */
   async #poolerKind(client: Client): Promise<Pooler> {
-    const other = await this.#dial('forge:probe')
+    const other = await this.#dial('forge:probe', connectMsMax)
     try {
       const first = await client.query<{ pid: number }>(backendPid.text(''))
-      await other.query(begin)
-      const second = await other.query<{ pid: number }>(backendPid.text(''))
-      await other.query(commit)
-      return first.rows[0]?.pid === second.rows[0]?.pid ? 'transaction' : 'session'
+      const second = await inTime(other, connectMsMax, pidInTransaction(other))
+      return first.rows[0]?.pid === second ? 'transaction' : 'session'
     } finally {
       await close(other)
     }
   }
 }
 
-function makeClient(pool: Pool, config: ClientConfig): Client {
-  const { Client: Made } = pool as unknown as { Client: new (config: ClientConfig) => Client }
-  return new Made(config)
+async function pidInTransaction(client: Client): Promise<number | undefined> {
+  await client.query(begin)
+  const { rows } = await client.query<{ pid: number }>(backendPid.text(''))
+  await client.query(commit)
+  return rows[0]?.pid
 }
 
-function poolOptions(pool: Pool): PoolConfig & { Client?: unknown } {
+/** A client that is late is destroyed, which ends what waits for it. */
+async function inTime<T>(client: Client, ms: number, work: Promise<T>): Promise<T> {
+  const late = setTimeout(() => destroy(client), ms)
+  try {
+    return await work
+  } finally {
+    clearTimeout(late)
+  }
+}
+
+/** @throws ForgeError FORGE_DATABASE_URL_INVALID */
+function makeClient(pool: HostPool, config: ClientConfig): Client {
+  const { Client: Made } = pool as unknown as { Client: new (config: ClientConfig) => Client }
+  try {
+    return new Made(config)
+  } catch (error) {
+    if (codeOf(error) !== 'ERR_INVALID_URL') throw error
+    throw new ForgeError('FORGE_DATABASE_URL_INVALID', undefined, { cause: error })
+  }
+}
+
+function isWithKey(ssl: unknown): ssl is { readonly key: unknown } {
+  return typeof ssl === 'object' && ssl !== null && 'key' in ssl
+}
+
+function poolOptions(pool: HostPool): PoolConfig & { Client?: unknown } {
   return (pool as unknown as { options: PoolConfig & { Client?: unknown } }).options
 }
 
 /** Structural, since host and forge may hold two copies of pg. */
-function checkPool(pool: unknown): Pool {
+function checkPool(pool: unknown): HostPool {
   const candidate = pool as {
     options?: unknown
     Client?: unknown
@@ -166,7 +211,7 @@ function checkPool(pool: unknown): Pool {
     typeof candidate.connect === 'function'
   if (!right) throw new ForgeError('FORGE_POOL_INVALID')
   if (candidate.ended || candidate.ending) throw new ForgeError('FORGE_POOL_ENDED')
-  return pool as Pool
+  return pool as HostPool
 }
 
 /** Drops the connection without a word to the server: for one that is stuck or in an unknown state. */

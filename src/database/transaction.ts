@@ -1,4 +1,3 @@
-import type { Pool, PoolClient } from 'pg'
 import {
   backoffMs,
   type Clock,
@@ -9,6 +8,7 @@ import {
   sleep,
 } from '../kernel/index.js'
 import { beginPlain, commit, rollback } from './queries.js'
+import type { HostClient, HostPool } from './source.js'
 import { ownTx, type Tx } from './tx.js'
 
 export interface TransactionOptions {
@@ -24,7 +24,7 @@ const pause = { kind: 'exponential', baseMs: 10, maxMs: 1_000, jitter: 0.5 } as 
  * @throws ForgeError FORGE_COMMIT_UNKNOWN when the connection broke during COMMIT
  */
 export async function transact<T>(
-  host: { readonly pool: Pool; readonly clock: Clock },
+  host: { readonly pool: HostPool; readonly clock: Clock },
   fn: (tx: Tx) => Promise<T>,
   options: TransactionOptions = {},
 ): Promise<T> {
@@ -47,7 +47,7 @@ function checkRetries(options: TransactionOptions): number {
   return retries
 }
 
-async function once<T>(pool: Pool, fn: (tx: Tx) => Promise<T>): Promise<T> {
+async function once<T>(pool: HostPool, fn: (tx: Tx) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   const hooks: (() => void)[] = []
   let fault: Error | null = null
@@ -56,10 +56,11 @@ async function once<T>(pool: Pool, fn: (tx: Tx) => Promise<T>): Promise<T> {
   client.on('error', note)
   try {
     const result = await runOn(client, fn, hooks)
-    for (const hook of hooks) hook()
+    hooks.forEach(tell)
     return result
   } catch (error) {
-    if (isConnectionError(error)) fault = error as Error
+    // A connection that cannot even roll back must not return to the pool.
+    await client.query(rollback).catch((failure: Error) => (fault ??= failure))
     throw error
   } finally {
     client.off('error', note)
@@ -67,26 +68,33 @@ async function once<T>(pool: Pool, fn: (tx: Tx) => Promise<T>): Promise<T> {
   }
 }
 
-async function runOn<T>(client: PoolClient, fn: (tx: Tx) => Promise<T>, hooks: (() => void)[]): Promise<T> {
+async function runOn<T>(client: HostClient, fn: (tx: Tx) => Promise<T>, hooks: (() => void)[]): Promise<T> {
   await client.query(beginPlain)
   let open = true
   const query: Tx['query'] = (text, values) => {
     if (!open) return Promise.reject(new ForgeError('FORGE_TX_FINISHED'))
-    return client.query(text, values as unknown[])
+    return client.query(text, values)
   }
   try {
     const result = await fn(ownTx(query, () => (open ? 'T' : 'I'), hooks))
     open = false
     await commitOn(client)
     return result
-  } catch (error) {
+  } finally {
     open = false
-    await client.query(rollback).catch(() => {})
-    throw error
   }
 }
 
-async function commitOn(client: PoolClient): Promise<void> {
+/** The commit stands: a hook that throws must not make the transaction look failed. */
+function tell(hook: () => void): void {
+  try {
+    hook()
+  } catch {
+    // A hook only makes things sooner; polling finds the same.
+  }
+}
+
+async function commitOn(client: HostClient): Promise<void> {
   try {
     const answer = await client.query(commit)
     // COMMIT of a transaction in which a statement failed answers ROLLBACK and raises nothing.

@@ -88,13 +88,13 @@ export class GuardedServer {
   /** @throws ForgeError FORGE_EMBEDDED_FAILED when it ends before it is ready, or is not ready in time */
   async ready(deadlineMs: number): Promise<void> {
     const late = () => this.failure(`The server was not ready within ${deadlineMs} ms.`)
-    await within(systemClock, deadlineMs, this.#started.promise, late)
+    await within(this.#started.promise, { clock: systemClock, ms: deadlineMs, late })
   }
 
   /** Resolves true when the server has ended, false when it has not within `deadlineMs`. */
   async ended(deadlineMs: number): Promise<boolean> {
     const late = new Error('late')
-    return within(systemClock, deadlineMs, this.#ended.promise, () => late).then(
+    return within(this.#ended.promise, { clock: systemClock, ms: deadlineMs, late: () => late }).then(
       () => true,
       () => false,
     )

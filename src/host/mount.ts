@@ -15,37 +15,31 @@ export interface UsableApp {
 export type HostApp = UsableApp | Server | SecureServer | null
 
 interface Slot {
-  handler: Handler | null
-}
-
-export interface Mount {
-  /** Ends this use of the slot; the layer stays and answers for the next attach. */
-  release(handler: Handler): void
+  handler: Handler
+  taken: boolean
 }
 
 const slotsKey = Symbol.for('forge.mounts')
 
 /**
  * Mounts synchronously, so that the order of middleware is the host's. One slot per app and path is reused: attaching
- * again after stop adds no layer.
+ * again after stop adds no layer. Returns what gives the slot up; its handler goes on answering until another takes
+ * it, so that the probes and the pages of a stopped node say what they are.
  * @throws ForgeError FORGE_PATH_TAKEN, FORGE_OPTION_INVALID
  */
-export function mount(app: HostApp, path: string, handler: Handler): Mount | null {
-  if (app === null) return null
+export function mount(app: HostApp, path: string, handler: Handler): () => void {
+  if (app === null) return () => {}
   checkApp(app)
   const slots = slotsOf(app)
   const standing = slots.get(path.toLowerCase())
-  if (standing?.handler) throw new ForgeError('FORGE_PATH_TAKEN', `Path ${path}.`)
-  const slot = standing ?? { handler: null }
-  slot.handler = handler
+  if (standing?.taken) throw new ForgeError('FORGE_PATH_TAKEN', `Path ${path}.`)
+  const slot = Object.assign(standing ?? {}, { handler, taken: true })
   if (!standing) {
     slots.set(path.toLowerCase(), slot)
     addLayer(app, path, slot)
   }
-  return {
-    release(mine) {
-      if (slot.handler === mine) slot.handler = null
-    },
+  return () => {
+    if (slot.handler === handler) slot.taken = false
   }
 }
 
@@ -69,7 +63,7 @@ function slotsOf(app: object): Map<string, Slot> {
 
 function addLayer(app: UsableApp | Server | SecureServer, path: string, slot: Slot): void {
   if (app instanceof Server || app instanceof SecureServer) return takeOver(app, path, slot)
-  app.use(path, (req, res, next) => (slot.handler ? slot.handler(req, res, next) : next()))
+  app.use(path, (req, res, next) => slot.handler(req, res, next))
 }
 
 /** A bare server has no `next`: its own request listeners take that place. */
@@ -84,7 +78,7 @@ function takeOver(server: Server | SecureServer, path: string, slot: Slot): void
     const url = req.url ?? '/'
     const rest = url.slice(path.length)
     const mine = url.slice(0, path.length).toLowerCase() === path.toLowerCase() && /^($|[/?])/.test(rest)
-    if (!mine || !slot.handler) return pass(req, res)
+    if (!mine) return pass(req, res)
     req.originalUrl = url
     req.url = rest.startsWith('/') ? rest : `/${rest}`
     slot.handler(req, res, () => pass(req, res))

@@ -4,13 +4,11 @@ import { type Logger, messageOf } from '../kernel/index.js'
 import type { Handler } from './mount.js'
 import { type PageData, statusCss, statusPage } from './status-page.js'
 
-/** What the routes ask of the node. */
+/** What the routes ask of a node that runs. */
 export interface NodeView {
   readonly policy: Policy
   readonly title: string
   readonly log: Logger
-  /** False while starting, after a failed start, and after stop. */
-  serving(): boolean
   ready(): boolean
   page(): Promise<PageData>
 }
@@ -40,24 +38,26 @@ const headers = {
 /**
  * The routes under the mount: probes without a policy, which say only ok or not, and pages under the policy. The
  * policy is asked in here, on every request, before the route is looked at: a mount can be reached under spellings
- * (`/FORGE`, `//forge`) that a rule of the host or of a proxy does not match.
+ * (`/FORGE`, `//forge`) that a rule of the host or of a proxy does not match. `running` is null while the node
+ * starts, after a failed start, and after stop.
  */
-export function createRoutes(view: NodeView): Handler {
+export function createRoutes(running: () => NodeView | null): Handler {
   return (req, res) => {
+    const view = running()
     answer(req, res, view).catch((error: unknown) => {
-      view.log.error(`forge: a page failed: ${messageOf(error)}`)
-      if (!res.headersSent) send(res, { status: 500, type: 'text/plain', body: 'internal error' })
+      view?.log.error(`forge: a page failed: ${messageOf(error)}`)
+      if (!res.headersSent) send(res, text(500, 'internal error'))
       else res.destroy()
     })
   }
 }
 
-async function answer(req: IncomingMessage, res: ServerResponse, view: NodeView): Promise<void> {
-  const path = ((req.url ?? '/').split('?')[0] as string).replace(/\/+$/, '') || '/'
-  if (req.method !== 'GET' && req.method !== 'HEAD') return send(res, text(405, 'method not allowed'))
+async function answer(req: IncomingMessage, res: ServerResponse, view: NodeView | null): Promise<void> {
+  const path = pathOf(req)
+  if (!methods.includes(req.method ?? '')) return send(res, text(405, 'method not allowed'))
   if (path === '/live') return send(res, probe(true))
-  if (path === '/ready') return send(res, probe(view.ready()))
-  if (!view.serving()) return send(res, text(503, 'forge is not running'))
+  if (path === '/ready') return send(res, probe(view?.ready() ?? false))
+  if (!view) return send(res, text(503, 'forge is not running'))
   const decision = await decide(req, view.policy)
   if (decision === 'unavailable') return send(res, text(503, 'the access check did not answer'))
   if (decision === 'denied') return send(res, text(403, 'forbidden'))
@@ -67,15 +67,30 @@ async function answer(req: IncomingMessage, res: ServerResponse, view: NodeView)
   send(res, { status: 200, type: 'text/html', body })
 }
 
+/** Without the query, and without slashes at the end. */
+function pathOf(req: IncomingMessage): string {
+  return withoutLastSlashes((req.url ?? '/').split('?', 1)[0] as string) || '/'
+}
+
+/** A loop: the pattern for it takes quadratic time on a long row of slashes that something follows. */
+function withoutLastSlashes(path: string): string {
+  let length = path.length
+  while (length > 0 && path[length - 1] === '/') length--
+  return path.slice(0, length)
+}
+
 interface Answer {
   readonly status: number
   readonly type: string
   readonly body: string
 }
 
+const methods = ['GET', 'HEAD']
+
 function send(res: ServerResponse, { status, type, body }: Answer): void {
   res.writeHead(status, {
     ...headers,
+    ...(status === 405 ? { allow: methods.join(', ') } : {}),
     'content-type': `${type}; charset=utf-8`,
     'content-length': String(Buffer.byteLength(body)),
   })
@@ -94,10 +109,11 @@ function probe(good: boolean): Answer {
   }
 }
 
-/** The path that leads to this mount, as the browser spells it; always one slash first, so never another host. */
+/**
+ * The path that leads to this mount, as the browser spells it; only asked on the page at its root, so that nothing but
+ * slashes follows it. Always one slash first, so never another host.
+ */
 function mountOf(req: IncomingMessage & { originalUrl?: string }): string {
-  const whole = (req.originalUrl ?? req.url ?? '/').split('?')[0] as string
-  const inner = ((req.url ?? '/').split('?')[0] as string).replace(/^\/$/, '')
-  const mount = inner && whole.endsWith(inner) ? whole.slice(0, whole.length - inner.length) : whole
-  return `/${mount.replace(/^[/\\]+|[/\\]+$/g, '')}`
+  const whole = (req.originalUrl ?? req.url ?? '/').split('?', 1)[0] as string
+  return `/${withoutLastSlashes(whole).replace(/^[/\\]+/, '')}`
 }

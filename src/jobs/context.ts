@@ -1,57 +1,15 @@
-import type { Span } from '@opentelemetry/api'
 import { checkTx, type Tx } from '../database/index.js'
-import { type Duration, encodeForgiving, ForgeError, type Logger, storableText } from '../kernel/index.js'
+import { encodeForgiving, ForgeError, type Logger, storableText } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { finishArrays, keepMs } from './complete.js'
 import type { EnqueueOptions } from './enqueue.js'
-import type { JobDefinition, JobHandle } from './face.js'
+import type { JobContext, JobHandle } from './face.js'
 import type { Keep } from './job.js'
 import { resultLimits } from './options.js'
-import { cancelled, discarded, type HandlerOutcome, snooze } from './outcome.js'
+import { cancelled, discarded, snooze } from './outcome.js'
 import type { ProgressWriter } from './progress.js'
 import { finishJobs, lockClaim } from './queries/finish.js'
 import { abortRun, type JobRun } from './run.js'
-
-/** The second argument of `run(input, job)`. */
-export interface JobContext {
-  readonly id: string
-  readonly name: string
-  readonly queue: string
-  /** This attempt, from 1. */
-  readonly attempt: number
-  /** All attempts the job has. */
-  readonly attempts: number
-  /** Aborts on timeout, cancel, shutdown and loss of the lease; its reason says which (a ForgeError). */
-  readonly signal: AbortSignal
-  /** When the timeout falls, by this machine's clock. */
-  readonly deadline: Date
-  /** For stores outside PostgreSQL: `n` rises with each claim of the job, `token` is unique to this one. */
-  readonly fence: { readonly token: string; readonly n: number }
-  readonly log: Logger
-  readonly span: Span
-  /** Percent from 0 to 100 and a short message, for people who watch. Written at most twice a second. */
-  progress(percent: number, message?: string): void
-  enqueue<In, Out>(job: JobDefinition<In, Out>, input: In, options?: EnqueueOptions): Promise<JobHandle<Out>>
-  /** Another job of this same definition. */
-  again(input: unknown, options?: EnqueueOptions): Promise<JobHandle<unknown>>
-  /**
-   * A transaction on the host's pool that holds this claim: while it runs nobody else can take the job over.
-   * @throws ForgeError FORGE_LEASE_LOST before `fn` is called when the claim is lost
-   */
-  transaction<T>(fn: (tx: Tx) => Promise<T>): Promise<T>
-  /**
-   * Finishes the job in your transaction: its effects and the completion commit together, once. What the handler
-   * returns afterwards is ignored. If the transaction does not commit, the attempt fails.
-   * @throws ForgeError FORGE_LEASE_LOST, FORGE_TX_…
-   */
-  complete(result: unknown, options: { readonly tx: Tx }): Promise<void>
-  /** `return job.snooze('5m')`: run again later, without using an attempt. */
-  snooze(delay: Duration): HandlerOutcome
-  /** `return job.cancel('why')`: end as cancelled. */
-  cancel(reason: string): HandlerOutcome
-  /** `return job.discard('why')`: give up now, as a dead letter. */
-  discard(reason: string): HandlerOutcome
-}
 
 export interface ContextParts {
   readonly runtime: Runtime

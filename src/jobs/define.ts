@@ -8,7 +8,6 @@ import {
   unknownOption,
 } from '../kernel/index.js'
 import { checkCapability, isDevelopment } from '../runtime/index.js'
-import type { JobContext } from './context.js'
 import { type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
 import { checkName } from './names.js'
 import { readKeep } from './options.js'
@@ -55,7 +54,8 @@ export interface JobSpec {
   readonly keep: Partial<Keep>
   readonly input: StandardSchemaV1 | undefined
   readonly output: StandardSchemaV1 | undefined
-  readonly run: (input: unknown, job: JobContext) => unknown
+  /** Called with the parsed input and a `JobContext`. */
+  readonly run: (input: unknown, job: unknown) => unknown
 }
 
 const known = ['input', 'output', 'queue', 'priority', 'retry', 'timeout', 'capability', 'keep', 'run']
@@ -128,11 +128,15 @@ function readRetry(value: unknown, name: string): RetryPolicy {
 }
 
 function readSchema(value: unknown, name: string): StandardSchemaV1 | undefined {
-  if (value === undefined) return undefined
-  const standard = (value as { '~standard'?: { validate?: unknown } } | null)?.['~standard']
-  if (typeof standard?.validate !== 'function')
-    throw invalidOption(name, 'must be a Standard Schema (zod, valibot, arktype …)')
-  return value as StandardSchemaV1
+  if (value === undefined || isSchema(value)) return value
+  throw invalidOption(name, 'must be a Standard Schema (zod, valibot, arktype …)')
+}
+
+/** Schemas are objects, or functions that carry the property (arktype). */
+function isSchema(value: unknown): value is StandardSchemaV1 {
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return false
+  const standard: unknown = '~standard' in value ? value['~standard'] : undefined
+  return typeof standard === 'object' && standard !== null && 'validate' in standard
 }
 
 /** The definitions of one forge instance. */

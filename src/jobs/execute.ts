@@ -1,7 +1,7 @@
 import { ForgeError, isForgeError, messageOf, type Timer } from '../kernel/index.js'
 import { type ContextParts, createContext } from './context.js'
 import type { Outcome } from './job.js'
-import { Discard, outcomeKind, type HandlerOutcome, RetryAfter } from './outcome.js'
+import { type Discard, outcomeKind, type HandlerOutcome, type RetryAfter } from './outcome.js'
 import { currentClaims } from './queries/finish.js'
 import { abortRun, type JobRun } from './run.js'
 import { validate } from './validate.js'

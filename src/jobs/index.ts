@@ -9,12 +9,12 @@
  * a lost lease are taken back by any node (`rescue.ts`). A worker that cannot reach PostgreSQL keeps its results and
  * repeats the write until it is taken or refused (`complete.ts`). Hints only make things sooner; polling finds all.
  */
-export type { JobContext } from './context.js'
 export { JobRegistry, type JobSettings, type RetryOptions } from './define.js'
 export type { EnqueueOptions } from './enqueue.js'
 export {
   createDefineJob,
   type DefineJob,
+  type JobContext,
   type JobDefinition,
   type JobEngine,
   type JobHandle,
@@ -22,8 +22,11 @@ export {
   type SchemaJob,
 } from './face.js'
 export { type JobError, type JobState, jobStates, type Priority } from './job.js'
-export type { Changed, Job, JobCounts, JobFilter, Jobs } from './manage.js'
+export { type Changed, type Job, type JobCounts, type JobFilter, Jobs } from './manage.js'
 export { jobFinished, jobLost, jobRetried, jobsRescued } from './news.js'
 export { jobsOptions } from './options.js'
 export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
+export { keepDays } from './prune.js'
+export { countQueues } from './queries/manage.js'
+export { missingPartitions } from './queries/upkeep.js'
 export { JobsService } from './service.js'

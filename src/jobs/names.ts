@@ -13,7 +13,7 @@ export function checkName(name: unknown, what: 'job' | 'queue'): string {
     typeof name === 'string' &&
     Buffer.byteLength(name) <= nameBytesMax &&
     /^[\p{L}\p{N}][\p{L}\p{N}._:/-]*$/u.test(name)
-  if (right) return name as string
+  if (right) return name
   const shown = typeof name === 'string' ? JSON.stringify(name.slice(0, 60)) : `of type ${typeof name}`
   throw new ForgeError('FORGE_JOB_NAME_INVALID', `The ${what} name is ${shown}.`)
 }

@@ -40,10 +40,13 @@ export class Retention {
 
   #keepDays(): number[] {
     const own = this.#specs().flatMap(({ keep }) => [keep.completedMs, keep.discardedMs])
-    // Quarantine is kept for a day at least, whatever the retention says.
-    const all = [...own, this.#keep.completedMs, this.#keep.discardedMs, dayMs].filter(
-      (ms) => ms !== undefined && ms > 0,
-    )
-    return [...new Set(all.map((ms) => Math.floor((ms as number) / dayMs)))]
+    return keepDays([...own, this.#keep.completedMs, this.#keep.discardedMs])
   }
+}
+
+/** The whole days of these keeps, in milliseconds: each needs partitions of its own. */
+export function keepDays(keepsMs: readonly (number | undefined)[]): number[] {
+  // Quarantine is kept for a day at least, whatever the retention says.
+  const kept = [...keepsMs, dayMs].filter((ms) => ms !== undefined && ms > 0)
+  return [...new Set(kept.map((ms) => Math.floor((ms as number) / dayMs)))]
 }

@@ -14,6 +14,7 @@ import { Jobs } from './manage.js'
 import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
+import { jobRetried } from './news.js'
 import { countQueues } from './queries/manage.js'
 import { lookAround, promoteDue } from './queries/claim.js'
 import { Rescue } from './rescue.js'
@@ -54,6 +55,7 @@ export class JobsService implements Service, JobEngine {
   readonly #handleParts: HandleParts
   #poll: Timer | null = null
   #due: Timer | null = null
+  #dueAt = Number.POSITIVE_INFINITY
   #looking: Promise<void> | null = null
   #lookAgain = false
   /** The newest lane that a look saw: when it rises, a lane may have come up that this process can serve. */
@@ -89,6 +91,7 @@ export class JobsService implements Service, JobEngine {
     await this.#refresh()
     this.#offs.push(registry.onChange(() => void this.#onDefinition()))
     this.#offs.push(runtime.news.on(deathsSeen, () => void this.#rescue.sweep()))
+    this.#offs.push(runtime.news.on(jobRetried, ({ delayMs }) => this.#armDue(delayMs)))
     this.#offs.push(runtime.signals.subscribe(topics.ready, (keys) => this.#onReady(keys)))
     this.#offs.push(runtime.signals.subscribe(topics.later, () => void this.tick()))
     this.#offs.push(runtime.signals.subscribe(topics.cancel, (keys) => this.#onCancel(keys)))
@@ -164,14 +167,19 @@ export class JobsService implements Service, JobEngine {
     this.#poll = clock.timer(signals.proven ? provenPollMs : blindPollMs, () => void this.tick())
   }
 
+  /** Wakes up when the next waiting job is due; of several moments the earliest counts. */
   #armDue(ms: number): void {
+    const { clock } = this.#parts.runtime
+    const at = clock.monotonicMs() + Math.max(0, ms)
+    if (ms > 2 * provenPollMs || this.#stopped || at >= this.#dueAt) return
     this.#due?.cancel()
-    if (ms > 2 * provenPollMs || this.#stopped) return
-    this.#due = this.#parts.runtime.clock.timer(Math.max(0, ms), () => void this.#promote())
+    this.#dueAt = at
+    this.#due = clock.timer(ms, () => void this.#promote())
   }
 
   /** The time of waiting jobs has come: they become available, and their queues are looked at. */
   async #promote(): Promise<void> {
+    this.#dueAt = Number.POSITIVE_INFINITY
     try {
       const rows = await this.#parts.runtime.db.control.run(promoteDue)
       if (rows.length > 0) this.#worker?.wake()

@@ -18,19 +18,26 @@ export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
   })
 }
 
-/** The promise, or a rejection made by `late()` after `ms`. What the promise does later is ignored. */
-export function within<T>(clock: Clock, ms: number, promise: Promise<T>, late: () => Error): Promise<T> {
+/** A deadline: after `ms` milliseconds `late()` makes the error. */
+export interface Deadline {
+  readonly clock: Clock
+  readonly ms: number
+  readonly late: () => Error
+}
+
+/** The promise, or a rejection at the deadline. What the promise does later is ignored. */
+export function within<T>(promise: Promise<T>, { clock, ms, late }: Deadline): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = clock.timer(ms, () => reject(late()))
     promise.then(resolve, reject).finally(() => timer.cancel())
   })
 }
 
-/** The promise, or a rejection with the signal's reason as soon as it aborts. */
+/** The promise, or a rejection with the signal's reason as soon as it aborts. What the promise does later is ignored. */
 export function unlessAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = (): void => reject(signal.reason as Error)
-    if (signal.aborted) return abort()
+    if (signal.aborted) abort()
     signal.addEventListener('abort', abort, { once: true })
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
   })

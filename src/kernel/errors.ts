@@ -12,6 +12,8 @@ export const errorCatalogue = {
   FORGE_DATABASE_AUTH: 'PostgreSQL refused the login. Check user, password and pg_hba.conf.',
   FORGE_DATABASE_MISSING: 'The database does not exist. Create it, or correct the connection string.',
   FORGE_DATABASE_UNREACHABLE: 'PostgreSQL cannot be reached. Check host, port and that the server runs.',
+  FORGE_DATABASE_URL_INVALID:
+    'The connection string is not of the form postgres://user:password@host:5432/database. Write special characters of the password percent-encoded (@ as %40, / as %2F, # as %23, ? as %3F).',
   FORGE_DEADLINE: 'PostgreSQL did not answer in time. The connection was destroyed.',
   FORGE_DISCARD: 'Thrown by a handler to give a job up without further attempts.',
   FORGE_DUPLICATE_NAME: 'A job of this name is defined already. Give each definition its own name.',
@@ -148,13 +150,16 @@ export function codeOf(error: unknown): string {
 export function isConnectionError(error: unknown): boolean {
   if (connectionCodes.has(codeOf(error))) return true
   const message = error instanceof Error ? error.message : ''
-  return /Connection terminated|Client has encountered a connection error|timeout expired/.test(message)
+  return /Connection terminated|Client has encountered a connection error|timeout expired|Query read timeout/.test(message)
 }
 
 /** A short text for any thrown value; never throws, whatever was thrown. */
 export function messageOf(error: unknown): string {
   try {
-    return error instanceof Error ? error.message || error.name : String(error)
+    if (!(error instanceof Error)) return String(error)
+    // A name with several addresses (localhost) fails with all of them, and with no message of its own.
+    const inner: readonly unknown[] = error instanceof AggregateError ? error.errors.slice(0, 4) : []
+    return error.message || inner.map(messageOf).join('; ') || error.name
   } catch {
     return 'unreadable error'
   }

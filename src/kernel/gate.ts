@@ -30,7 +30,7 @@ export function encodeStrict(value: unknown, limits: GateLimits): string {
 
 function stringifyChecked(value: unknown, limits: GateLimits): string {
   try {
-    check(value, [], new Set(), limits)
+    check(value, { path: [], above: new Set(), limits, left: limits.bytesMax })
     return JSON.stringify(value)
   } catch (error) {
     if (error instanceof ForgeError) throw error
@@ -38,23 +38,26 @@ function stringifyChecked(value: unknown, limits: GateLimits): string {
   }
 }
 
-function check(value: unknown, path: (string | number)[], above: Set<object>, limits: GateLimits): void {
-  const offence = offenceOf(value)
-  if (offence) throw new ForgeError('FORGE_INPUT_NOT_JSON', `At ${show(path)}: ${offence}.`)
-  if (typeof value !== 'object' || value === null) return
-  if (above.has(value)) throw new ForgeError('FORGE_INPUT_NOT_JSON', `At ${show(path)}: a cycle.`)
-  if (path.length >= limits.depthMax) throw new ForgeError('FORGE_INPUT_TOO_DEEP', `At ${show(path)}.`)
-  const json = (value as { toJSON?: unknown }).toJSON
-  above.add(value)
-  if (typeof json === 'function') check(json.call(value, String(path.at(-1) ?? '')), path, above, limits)
-  else for (const [key, inner] of entries(value)) checkEntry(key, inner, { path, above, limits })
-  above.delete(value)
-}
-
 interface Walk {
   readonly path: (string | number)[]
   readonly above: Set<object>
   readonly limits: GateLimits
+  /** Bytes that may still follow, counted low: an object that is met on many paths cannot make the walk endless. */
+  left: number
+}
+
+function check(given: unknown, walk: Walk): void {
+  const { path, above, limits } = walk
+  const value = jsonForm(given, String(path.at(-1) ?? ''))
+  const offence = value === null && isBadDate(given) ? 'an invalid Date' : offenceOf(value)
+  if (offence) throw new ForgeError('FORGE_INPUT_NOT_JSON', `At ${show(path)}: ${offence}.`)
+  spend(walk, typeof value === 'string' ? value.length + 2 : 1)
+  if (typeof value !== 'object' || value === null) return
+  if (above.has(value)) throw new ForgeError('FORGE_INPUT_NOT_JSON', `At ${show(path)}: a cycle.`)
+  if (path.length >= limits.depthMax) throw new ForgeError('FORGE_INPUT_TOO_DEEP', `At ${show(path)}.`)
+  above.add(value)
+  for (const [key, inner] of entries(value)) checkEntry(key, inner, walk)
+  above.delete(value)
 }
 
 function checkEntry(key: string | number, inner: unknown, walk: Walk): void {
@@ -67,8 +70,15 @@ function checkEntry(key: string | number, inner: unknown, walk: Walk): void {
       `At ${show(walk.path)}: a key with U+0000 or half a surrogate pair.`,
     )
   }
-  check(inner, walk.path, walk.above, walk.limits)
+  if (typeof key === 'string') spend(walk, key.length + 3)
+  check(inner, walk)
   walk.path.pop()
+}
+
+function spend(walk: Walk, bytes: number): void {
+  walk.left -= bytes
+  if (walk.left >= 0) return
+  throw new ForgeError('FORGE_INPUT_TOO_LARGE', `The input takes more than ${walk.limits.bytesMax} bytes.`)
 }
 
 function* entries(value: object): Iterable<[string | number, unknown]> {
@@ -79,8 +89,33 @@ function* entries(value: object): Iterable<[string | number, unknown]> {
   }
 }
 
-const lossyKinds = ['Map', 'Set', 'WeakMap', 'WeakSet', 'RegExp', 'Error', 'Promise', 'ArrayBuffer']
+const boxes = ['Number', 'String', 'Boolean', 'BigInt', 'Symbol']
+const lossyKinds = ['Map', 'Set', 'WeakMap', 'WeakSet', 'RegExp', 'Error', 'Promise', 'ArrayBuffer', 'Date']
 
+function kindOf(value: object): string {
+  return Object.prototype.toString.call(value).slice(8, -1)
+}
+
+/** What JSON.stringify looks at: the answer of toJSON, which it asks once, and what a box such as `new Number(1)` holds. */
+function jsonForm(value: unknown, key: string): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  const { toJSON } = value as { toJSON?: unknown }
+  return unboxed(typeof toJSON === 'function' ? toJSON.call(value, key) : value)
+}
+
+function unboxed(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  return boxes.includes(kindOf(value)) ? value.valueOf() : value
+}
+
+/** JSON makes null of it. */
+function isBadDate(value: unknown): boolean {
+  return (
+    typeof value === 'object' && value !== null && kindOf(value) === 'Date' && Number.isNaN(Number(value))
+  )
+}
+
+/** `value` is what JSON.stringify looks at, so a toJSON of it is not asked any more. */
 function offenceOf(value: unknown): string | null {
   switch (typeof value) {
     case 'string':
@@ -94,17 +129,13 @@ function offenceOf(value: unknown): string | null {
     case 'symbol':
       return `a value of type ${typeof value}`
     default:
-      return value === null || hasToJson(value) ? null : lossy(value as object)
+      return isLossy(value) ? `a ${kindOf(value as object)}, which JSON would empty` : null
   }
 }
 
-function hasToJson(value: unknown): boolean {
-  return typeof (value as { toJSON?: unknown }).toJSON === 'function'
-}
-
-function lossy(value: object): string | null {
-  const kind = Object.prototype.toString.call(value).slice(8, -1)
-  return lossyKinds.includes(kind) || ArrayBuffer.isView(value) ? `a ${kind}, which JSON would empty` : null
+function isLossy(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return lossyKinds.includes(kindOf(value)) || ArrayBuffer.isView(value)
 }
 
 function show(path: readonly (string | number)[]): string {
@@ -128,7 +159,7 @@ export function encodeForgiving(value: unknown, limits: GateLimits): Forgiven {
     const json = JSON.stringify(clean(value, limits.depthMax, { above: new Set(), budget })) ?? 'null'
     if (Buffer.byteLength(json) <= limits.bytesMax) return { json, tooLarge: false }
   } catch {
-    // Over the budget, or a hostile proxy: either way the marker says so.
+    // Over the budget: the marker says so.
   }
   return { json: 'null', tooLarge: true }
 }
@@ -138,9 +169,12 @@ interface Cleaning {
   readonly budget: { bytes: number }
 }
 
-function clean(value: unknown, depth: number, state: Cleaning): unknown {
+class OverBudget extends Error {}
+
+function clean(given: unknown, depth: number, state: Cleaning): unknown {
+  const value = tryRead(() => jsonForm(given, ''))
   state.budget.bytes -= typeof value === 'string' ? value.length + 2 : 1
-  if (state.budget.bytes < 0) throw new RangeError('over the budget')
+  if (state.budget.bytes < 0) throw new OverBudget()
   if (typeof value === 'string') return storable(value)
   if (typeof value === 'bigint') return value.toString()
   if (typeof value === 'number') return Number.isFinite(value) ? value : null
@@ -149,37 +183,60 @@ function clean(value: unknown, depth: number, state: Cleaning): unknown {
   if (state.above.has(value)) return '[cycle]'
   if (depth <= 0) return '[too deep]'
   state.above.add(value)
-  const result = cleanObject(value, depth, state)
+  const result = cleanObject(value, depth - 1, state)
   state.above.delete(value)
   return result
 }
 
+/** A hostile proxy may throw wherever it is touched. */
 function cleanObject(value: object, depth: number, state: Cleaning): unknown {
-  if (hasToJson(value))
-    return clean(
-      tryRead(() => (value as { toJSON(): unknown }).toJSON()),
-      depth - 1,
-      state,
-    )
-  if (Array.isArray(value)) return value.map((inner) => clean(inner, depth - 1, state) ?? null)
-  if (value instanceof Error) return clean({ name: value.name, message: value.message }, depth, state)
-  const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>
-  for (const key of Object.keys(value)) {
-    state.budget.bytes -= key.length + 3
-    out[storable(key)] = clean(
-      tryRead(() => (value as Record<string, unknown>)[key]),
-      depth - 1,
-      state,
+  try {
+    if (Array.isArray(value)) return cleanArray(value, depth, state)
+    if (value instanceof Error) return cleanRecord(value, ['name', 'message'], { depth, state })
+    if (isLossy(value)) return `[${storable(kindOf(value))}]`
+    return cleanRecord(value, Object.keys(value), { depth, state })
+  } catch (error) {
+    if (error instanceof OverBudget) throw error
+    return unreadable
+  }
+}
+
+/** By index, since a sparse array may be longer than anybody can wait for; the budget ends it. */
+function cleanArray(value: readonly unknown[], depth: number, state: Cleaning): unknown[] {
+  const out: unknown[] = []
+  for (let index = 0; index < value.length; index++) {
+    out.push(
+      clean(
+        tryRead(() => value[index]),
+        depth,
+        state,
+      ) ?? null,
     )
   }
   return out
 }
 
+function cleanRecord(
+  value: object,
+  keys: readonly string[],
+  { depth, state }: { readonly depth: number; readonly state: Cleaning },
+): unknown {
+  const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>
+  for (const key of keys) {
+    state.budget.bytes -= key.length + 3
+    const inner = tryRead(() => (value as Record<string, unknown>)[key])
+    out[storable(key)] = clean(inner, depth, state)
+  }
+  return out
+}
+
+const unreadable = '[unreadable]'
+
 function tryRead(read: () => unknown): unknown {
   try {
     return read()
   } catch {
-    return '[unreadable]'
+    return unreadable
   }
 }
 

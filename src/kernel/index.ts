@@ -29,6 +29,7 @@ export {
   invalidOption,
   isSpec,
   list,
+  nearest,
   option,
   resolveOptions,
   splitList,

@@ -4,4 +4,4 @@
  */
 export { environment, isDevelopment } from './environment.js'
 export { allRoles, checkCapability, runtimeOptions, type Role, type RuntimeConfig } from './options.js'
-export { createRuntime, type Database, type Runtime, type RuntimeParts } from './runtime.js'
+export { createRuntime, type Database, type Runtime, type RuntimeParts, type Span } from './runtime.js'

@@ -12,6 +12,8 @@ import {
 } from '../kernel/index.js'
 import type { RuntimeConfig } from './options.js'
 
+export type { Span }
+
 /** Where a room gets its connections. */
 export interface Database {
   readonly source: ClientSource

@@ -10,7 +10,6 @@ export const deadlineMsDefault = 10_000
 
 /** Waits for `promise`; after `deadlineMs` it throws FORGE_TEST_DEADLINE with what `describe` says then. */
 export function withDeadline<T>(promise: Promise<T>, deadlineMs: number, describe: () => string): Promise<T> {
-  return within(systemClock, deadlineMs, promise, () => {
-    return new ForgeError('FORGE_TEST_DEADLINE', `${describe()} (${deadlineMs} ms).`)
-  })
+  const late = (): Error => new ForgeError('FORGE_TEST_DEADLINE', `${describe()} (${deadlineMs} ms).`)
+  return within(promise, { clock: systemClock, ms: deadlineMs, late })
 }

@@ -127,7 +127,6 @@ describe.each(['node-oldest', 'node-newest'])('the packed package on %s', (alias
         ready: 200,
         page: 200,
         shared: true,
-        liveAfterStop: 200,
       })
       expect(seen.result.doubled).toBe(42)
       expect(seen.threads, 'the pulse beats in a thread of its own').toBe(1)

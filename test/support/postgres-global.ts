@@ -1,5 +1,8 @@
 import type { TestProject } from 'vitest/node'
+import pg from 'pg'
+import { ClientSource, migrate, quoteSchema } from '../../src/database/index.js'
 import { startEmbedded, type EmbeddedPostgres } from '../../src/embedded/index.js'
+import { silentLogger, systemClock } from '../../src/kernel/index.js'
 import { beginRun, type TestRun } from './test-run.js'
 
 declare module 'vitest' {
@@ -40,6 +43,8 @@ async function startServer(major: string): Promise<EmbeddedPostgres> {
 
 /** Runs once per run, on the empty template. Must leave no connection open: one would forbid cloning. */
 async function prepareTemplate(url: string): Promise<void> {
-  // await migrate(...) goes here.
-  void url
+  const pool = new pg.Pool({ connectionString: url })
+  const context = { schema: quoteSchema('forge'), clock: systemClock, logger: silentLogger, waitMs: 30_000 }
+  await migrate({ ...context, source: new ClientSource(pool) })
+  await pool.end()
 }

@@ -61,6 +61,16 @@ export const ensurePartitions = statement<{ made: number }>(
         from unnest($1::int[]) as keep, generate_series(1, 2 + $2::int) as ahead order by 1) as days`,
 )
 
+/** Of the days on which what finishes today and in the $2 days to come expires, those without a partition. */
+export const missingPartitions = statement<{ day: string }>(
+  'forge_missing_partitions',
+  (s) => `
+  select to_char(day, 'YYYY-MM-DD') as day
+  from (select distinct (now() at time zone 'UTC')::date + keep + ahead as day
+        from unnest($1::int[]) as keep, generate_series(1, 1 + $2::int) as ahead) as days
+  where to_regclass('${s}.job_history_' || to_char(day, 'YYYYMMDD')) is null order by 1`,
+)
+
 export const prunePartition = statement<{ dropped: string | null }>(
   'forge_prune_partition',
   (s) => `select ${s}.job_history_prune() as dropped`,

@@ -28,12 +28,14 @@ export const rooms: Readonly<Record<string, Room>> = {
   dashboard: { floor: 7 },
   client: { floor: 7 },
   host: { floor: 8 },
-  // The two files at the root of src are rooms of one file each.
-  'forge.ts': { floor: 9 },
-  'index.ts': { floor: 10 },
-  cli: { floor: 11 },
-  embedded: { floor: 12, side: true },
-  testing: { floor: 13, side: true },
+  // The files at the root of src are rooms of one file each: options and node are the parts of the composition root.
+  'options.ts': { floor: 9 },
+  'node.ts': { floor: 9 },
+  'forge.ts': { floor: 10 },
+  'index.ts': { floor: 11 },
+  cli: { floor: 12 },
+  embedded: { floor: 13, side: true },
+  testing: { floor: 14, side: true },
 }
 
 /** Where each third-party package may be named; a trailing * stands for a scope. What is not listed may be named nowhere. */

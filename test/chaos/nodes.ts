@@ -1,0 +1,38 @@
+import type { AttachOptions } from '../../src/index.js'
+import { type NodeProcess, spawnNode } from '../../src/testing/index.js'
+
+export interface Started {
+  readonly kind: 'started' | 'aborted' | 'ended'
+  readonly id: string
+  readonly token: string
+  readonly n: number
+}
+
+/** True in `npm run chaos`: the long form of every test here. */
+export const long = process.env.FORGE_CHAOS === 'long'
+
+/** A node of a chaos test as a real process, running from the sources. */
+export async function startNode(
+  url: string,
+  orders: { readonly options: AttachOptions; readonly produceMs?: number },
+): Promise<NodeProcess> {
+  const node = spawnNode({
+    script: new URL('./worker.ts', import.meta.url),
+    args: [JSON.stringify({ url, ...orders })],
+    execArgv: ['--import', new URL('../support/typescript.mjs', import.meta.url).href],
+    env: { ...process.env, NODE_ENV: 'test' },
+  })
+  await node.ready()
+  return node
+}
+
+export function isAbout(message: unknown, kind: Started['kind'], id?: string): message is Started {
+  const said = message as Partial<Started> | null
+  return said?.kind === kind && (id === undefined || said.id === id)
+}
+
+/** Lets it stop by itself and waits for its end. */
+export async function stopNode(node: NodeProcess): Promise<number | null> {
+  node.send({ kind: 'stop' })
+  return (await node.exited).code
+}

@@ -1,0 +1,84 @@
+import pg from 'pg'
+import { type AttachOptions, createForge, type JobContext, type Logger } from '../../src/index.js'
+import { report, reportReady } from '../../src/testing/index.js'
+
+/* One node of a chaos test, as a process of its own. argv[2] is JSON: { url, options, produce? }. */
+const orders = JSON.parse(process.argv[2] ?? '{}') as {
+  readonly url: string
+  readonly options: AttachOptions
+  /** Enqueue one job after the other, so many milliseconds apart. */
+  readonly produceMs?: number
+}
+
+export interface ChaosInput {
+  readonly ms: number
+  /** How the handler ends: see below. */
+  readonly how?: 'return' | 'transaction' | 'throw' | 'snooze' | 'progress'
+}
+
+const silent = (): void => {}
+const logger: Logger = { debug: silent, info: silent, warn: silent, error: silent }
+const pool = new pg.Pool({ connectionString: orders.url, max: 3, connectionTimeoutMillis: 5_000 })
+pool.on('error', silent)
+const forge = createForge()
+
+const wait = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms))
+
+async function end(input: ChaosInput, job: JobContext): Promise<unknown> {
+  const { token } = job.fence
+  if (input.how === 'transaction') {
+    await job.transaction(async (tx) => {
+      await tx.query('insert into chaos.effect (job, token) values ($1, $2)', [job.id, token])
+      await job.complete({ token }, { tx })
+    })
+    return null
+  }
+  // A first claim ends badly; whoever claims after it ends well, so that every job completes.
+  if (job.fence.n === 1 && input.how === 'throw') throw new Error('first claim')
+  if (job.fence.n === 1 && input.how === 'snooze') return job.snooze(0)
+  if (input.how === 'progress') job.progress(50, token)
+  return { token }
+}
+
+const work = forge.job('chaos', {
+  timeout: '5m',
+  retry: { attempts: 20, base: '20ms', max: '200ms' },
+  async run(input: ChaosInput, job) {
+    const about = { id: job.id, token: job.fence.token, n: job.fence.n }
+    void report({ kind: 'started', ...about })
+    job.signal.addEventListener('abort', () => {
+      void report({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
+    })
+    // Deaf to its signal on purpose: what a zombie sends must be refused, not merely not sent.
+    if (job.fence.n === 1) await wait(input.ms)
+    try {
+      return await end(input, job)
+    } finally {
+      void report({ kind: 'ended', ...about })
+    }
+  },
+})
+
+async function produce(everyMs: number): Promise<void> {
+  for (;;) {
+    await wait(everyMs)
+    // Not awaited: a stopped server must not stop the producer. The id is made first, so an unknown outcome has one.
+    const id = crypto.randomUUID()
+    void work
+      .enqueue({ ms: 20 }, { id })
+      .then(() => report({ kind: 'enqueued', id, acked: true }))
+      .catch(() => report({ kind: 'enqueued', id, acked: false }))
+  }
+}
+
+const node = await forge.attach(null, pool, { logger, ...orders.options })
+process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: string }) => {
+  if (message.kind === 'stop') {
+    void node
+      .stop({ timeout: '2s' })
+      .then(() => pool.end())
+      .then(() => process.disconnect())
+  }
+})
+if (orders.produceMs !== undefined) void produce(orders.produceMs)
+await reportReady({ node: node.id })

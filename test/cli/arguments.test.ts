@@ -1,0 +1,69 @@
+import { describe, expect, it } from 'vitest'
+import { readArguments } from '../../src/cli/arguments.js'
+
+const url = 'postgres://app@127.0.0.1/shop'
+const read = (args: readonly string[], env: Record<string, string> = { DATABASE_URL: url }) =>
+  readArguments(args, env)
+
+describe('the arguments of the command', () => {
+  it('name a command, in any place among the options', () => {
+    expect(read(['status'])).toEqual({ kind: 'status', databaseUrl: url, schema: undefined })
+    expect(read(['--json', 'doctor', '--schema', 'jobs'])).toMatchObject({ kind: 'doctor', schema: 'jobs' })
+    expect(read(['--schema=jobs', 'migrate'])).toMatchObject({ kind: 'migrate', schema: 'jobs' })
+  })
+
+  it('count before the environment', () => {
+    const env = { DATABASE_URL: url, FORGE_SCHEMA: 'env' }
+    expect(read(['status'], env)).toMatchObject({ databaseUrl: url, schema: 'env' })
+    expect(read(['status', '--schema', 'own', '--database-url', 'postgres://b/c'], env)).toMatchObject({
+      databaseUrl: 'postgres://b/c',
+      schema: 'own',
+    })
+  })
+
+  it('need no database for help and version, whatever else is there', () => {
+    expect(read(['--help'], {})).toEqual({ kind: 'help' })
+    expect(read(['status', '-h'], {})).toEqual({ kind: 'help' })
+    expect(read(['-v', '--json'], {})).toEqual({ kind: 'version' })
+  })
+
+  it.each([
+    [['stauts'], "There is no command 'stauts'. Did you mean status?"],
+    [['migrations'], "There is no command 'migrations'. Did you mean migrate?"],
+    [['dance'], "There is no command 'dance'. There are migrate, status, doctor."],
+    [['status', '--scheme', 'x'], "There is no option '--scheme'. Did you mean --schema?"],
+    [['status', '--no-json'], "There is no option '--no-json'."],
+    [['status', '-x'], "There is no option '-x'."],
+    [['status', '--schema'], '--schema needs a value.'],
+    [['status', '--schema='], '--schema needs a value.'],
+    [['status', '--schema', '--json'], '--schema needs a value.'],
+    [['status', '--json=yes'], '--json takes no value.'],
+    [['status', 'now'], 'status takes no arguments, only options.'],
+    [[], 'Which command? There are migrate, status, doctor.'],
+    [['__proto__'], "There is no command '__proto__'."],
+    [['status', '--__proto__'], "There is no option '--__proto__'."],
+  ])('are refused with the way out: %j', (args, message) => {
+    expect(() => read(args)).toThrow(message)
+  })
+
+  it('without a database say where to name one', () => {
+    expect(() => read(['status'], {})).toThrow('Set DATABASE_URL, or pass --database-url.')
+  })
+
+  it.each([
+    ['postgres://app:pw-8842@host/shop'],
+    ['status', 'postgres://app:pw-8842@host/shop'],
+    ['status', '--postgres://app:pw-8842@host/shop'],
+    ['status', '--schema', 'postgres://app:pw-8842@host/shop'],
+    ['status', '--schema', 'x', '-postgres://app:pw-8842@host/shop'],
+  ])('never show a connection string that stands in the wrong place: %s %s', (...args) => {
+    let message = ''
+    try {
+      read(args)
+    } catch (error) {
+      message = String(error)
+    }
+    expect(message).toContain('UsageError')
+    expect(message).not.toContain('8842')
+  })
+})

@@ -1,0 +1,109 @@
+import { once } from 'node:events'
+import { createServer, request, type IncomingHttpHeaders, type RequestListener, Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { spawnNode, type NodeProcess } from '../../src/testing/index.js'
+import type { TestDatabaseAccess } from '../support/database.js'
+import { until } from '../support/until.js'
+
+export interface Site extends AsyncDisposable {
+  readonly port: number
+  readonly url: string
+  ask(path: string, options?: AskOptions): Promise<Answer>
+}
+
+export interface AskOptions {
+  readonly method?: string
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+export interface Answer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly body: string
+}
+
+/** The app on a free port of the loopback. */
+export async function serve(app: RequestListener | Server): Promise<Site> {
+  const server = app instanceof Server ? app : createServer(app)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  return {
+    port,
+    url: `http://127.0.0.1:${port}`,
+    ask: (path, options) => ask(port, path, options),
+    [Symbol.asyncDispose]: async () => {
+      server.close()
+      server.closeAllConnections()
+      await once(server, 'close')
+    },
+  }
+}
+
+/** One request on a connection of its own, so that no socket is left in an agent. */
+function ask(port: number, path: string, { method = 'GET', headers = {} }: AskOptions = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const given = { host: '127.0.0.1', port, path, method, headers, agent: false }
+    request(given, (response) => {
+      let body = ''
+      response.setEncoding('utf8').on('data', (text: string) => (body += text))
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body }))
+      response.on('error', reject)
+    })
+      .on('error', reject)
+      .end()
+  })
+}
+
+/** The names of forge's connections to the database of this test. */
+export async function forgeConnections(database: TestDatabaseAccess): Promise<string[]> {
+  const rows = await database.query<{ name: string }>(
+    `SELECT application_name AS name FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name LIKE 'forge:%' ORDER BY 1`,
+  )
+  return rows.map((row) => row.name)
+}
+
+/** What keeps this process alive, without what is over in a moment. */
+export function openResources(): string[] {
+  return process
+    .getActiveResourcesInfo()
+    .filter((name) => !/^(TickObject|Immediate|FSReqCallback|CloseReq|GetAddrInfoReqWrap)$/.test(name))
+    .sort()
+}
+
+/** Waits until forge has no connection, and this process holds what it held before. */
+export async function untilNothingIsLeft(
+  database: TestDatabaseAccess,
+  before: readonly string[],
+): Promise<void> {
+  await until(async () => (await forgeConnections(database)).length === 0, {
+    label: 'forge has no connection',
+  })
+  let now: string[] = []
+  await until(
+    () => {
+      now = openResources()
+      return JSON.stringify(now) === JSON.stringify(before)
+    },
+    { label: `the process holds what it held before` },
+  ).catch((error: unknown) => {
+    throw new Error(`left: ${now.join(' ')}; before: ${before.join(' ')}`, { cause: error })
+  })
+}
+
+/** A process of its own that runs one of the fixtures, from the sources. */
+export function spawnFixture(
+  name: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>> = {},
+): NodeProcess {
+  return spawnNode({
+    script: fileURLToPath(new URL(`./fixtures/${name}.ts`, import.meta.url)),
+    args,
+    execArgv: ['--import', new URL('../support/typescript.mjs', import.meta.url).href],
+    // Without what vitest sets for its own workers.
+    env: { PATH: process.env.PATH, ...env },
+  })
+}

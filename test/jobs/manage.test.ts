@@ -1,0 +1,174 @@
+import { describe, expect, it } from 'vitest'
+import { deferred } from '../../src/kernel/index.js'
+import { useDatabase } from '../support/database.js'
+import { setup } from '../support/forge.js'
+import { until } from '../support/until.js'
+
+const database = useDatabase()
+
+describe('node.jobs', () => {
+  it('lists newest first, page by page, over waiting and finished jobs alike', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('paged', { queue: 'paged', run: () => null })
+    await using node = await attach()
+    const done = await job.enqueueMany([{}, {}, {}])
+    await Promise.all(done.map((handle) => handle.result()))
+    const waiting = await job.enqueueMany([{}, {}], { delay: '1h' })
+    const all = [...done, ...waiting].map((handle) => handle.id).reverse()
+    const first = await node.jobs.list({ queue: 'paged', limit: 2 })
+    const second = await node.jobs.list({ queue: 'paged', limit: 2, before: first.at(-1)?.id as string })
+    const third = await node.jobs.list({ queue: 'paged', limit: 2, before: second.at(-1)?.id as string })
+    expect([...first, ...second, ...third].map((item) => item.id)).toEqual(all)
+    expect((await node.jobs.list({ name: 'paged', state: 'scheduled' })).length).toBe(2)
+    expect((await node.jobs.list({ name: 'paged', state: ['completed', 'discarded'] })).length).toBe(3)
+  })
+
+  it('counts every state, finished ones included', async () => {
+    const { forge, attach } = setup(database)
+    const good = forge.job('counted', { queue: 'counted', run: () => null })
+    const bad = forge.job('counted.bad', {
+      queue: 'counted',
+      retry: { attempts: 1 },
+      run() {
+        throw new Error('bad')
+      },
+    })
+    await using node = await attach()
+    const before = await node.jobs.counts()
+    const handles = await good.enqueueMany([{}, {}, {}])
+    await Promise.all(handles.map((handle) => handle.result()))
+    await (await bad.enqueue({})).result().catch(() => {})
+    await good.enqueue({}, { delay: '1h' })
+    const after = await node.jobs.counts()
+    expect(after.completed - before.completed).toBe(3)
+    expect(after.discarded - before.discarded).toBe(1)
+    expect(after.scheduled - before.scheduled).toBe(1)
+    expect(after.estimated).toEqual([])
+  })
+
+  it('retries a dead letter under its own id with fresh attempts', async () => {
+    const { forge, attach } = setup(database)
+    let broken = true
+    const job = forge.job('mended', {
+      retry: { attempts: 1 },
+      run() {
+        if (broken) throw new Error('still broken')
+        return 'mended'
+      },
+    })
+    await using node = await attach()
+    const handle = await job.enqueue({})
+    await handle.result().catch(() => {})
+    broken = false
+    expect(await node.jobs.retry(handle.id)).toEqual({ ids: [handle.id], more: false })
+    expect(await handle.result()).toBe('mended')
+    const stored = await node.jobs.get(handle.id)
+    expect(stored).toMatchObject({ state: 'completed', attempt: 1 })
+    expect(stored?.errors).toHaveLength(1)
+    expect(await node.jobs.retry(handle.id)).toEqual({ ids: [], more: false })
+  })
+
+  it('makes a retryable job run now instead of later', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('impatient', {
+      retry: { attempts: 2, base: '1h', max: '1h' },
+      run(_input: unknown, job) {
+        if (job.attempt === 1) throw new Error('first')
+        return 'second'
+      },
+    })
+    await using node = await attach()
+    const handle = await job.enqueue({})
+    await until(async () => (await node.jobs.get(handle.id))?.state === 'retryable', { label: 'retryable' })
+    expect((await node.jobs.retry({ name: 'impatient' })).ids).toEqual([handle.id])
+    expect(await handle.result()).toBe('second')
+  })
+})
+
+describe('cancel', () => {
+  it('ends a waiting job at once, for good', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('never', { run: () => 'ran' })
+    await using node = await attach()
+    const handle = await job.enqueue({}, { delay: '1h' })
+    expect(await handle.cancel('not needed')).toBe(true)
+    await expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_JOB_CANCELLED' })
+    expect(await node.jobs.get(handle.id)).toMatchObject({ state: 'cancelled', reason: 'not needed' })
+    expect(await handle.cancel()).toBe(false)
+  })
+
+  it('aborts the handler on another node within moments', async () => {
+    const here = setup(database)
+    const there = setup(database)
+    const aborted = deferred<unknown>()
+    const job = here.forge.job('remote.cancel', { queue: 'remote', run: () => null })
+    there.forge.job('remote.cancel', {
+      queue: 'remote',
+      run: (_input: unknown, job) =>
+        new Promise((_, reject) => {
+          job.signal.addEventListener('abort', () => {
+            aborted.resolve(job.signal.reason)
+            reject(new Error('stopped'))
+          })
+        }),
+    })
+    await using _gateway = await here.attach({ roles: ['gateway'] })
+    await using node = await there.attach()
+    const handle = await job.enqueue({})
+    await until(async () => (await node.jobs.get(handle.id))?.state === 'running', { label: 'running' })
+    const asked = performance.now()
+    expect(await handle.cancel('stop it')).toBe(true)
+    expect(await aborted.promise).toMatchObject({ code: 'FORGE_JOB_CANCELLED' })
+    // Measured at 5 to 20 ms by notification; the poll would take up to 5 s.
+    expect(performance.now() - asked).toBeLessThan(2_500)
+    await expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_JOB_CANCELLED' })
+  })
+
+  it('completes a running job whose handler returns a value after the mark', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('stubborn', {
+      run: (_input: unknown, job) =>
+        new Promise((resolve) => job.signal.addEventListener('abort', () => resolve('finished anyway'))),
+    })
+    await using node = await attach()
+    const handle = await job.enqueue({})
+    await until(async () => (await node.jobs.get(handle.id))?.state === 'running', { label: 'running' })
+    await handle.cancel()
+    expect(await handle.result()).toBe('finished anyway')
+  })
+
+  it('cancels by filter, and asks for all: true before it takes everything', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('many.cancelled', { queue: 'doomed', run: () => null })
+    await using node = await attach({ queues: { doomed: false } })
+    await job.enqueueMany(Array.from({ length: 30 }, () => ({})))
+    await expect(node.jobs.cancel({})).rejects.toMatchObject({ code: 'FORGE_FILTER_EMPTY' })
+    const first = await node.jobs.cancel({ queue: 'doomed', limit: 20 })
+    expect([first.ids.length, first.more]).toEqual([20, true])
+    const rest = await node.jobs.cancel({ queue: 'doomed' })
+    expect([rest.ids.length, rest.more]).toEqual([10, false])
+  })
+})
+
+describe('progress', () => {
+  it('is written while the job runs, cut and bounded, and gone when it is done', async () => {
+    const { forge, attach } = setup(database)
+    const gate = deferred<void>()
+    const job = forge.job('progressing', {
+      async run(_input: unknown, job) {
+        for (let percent = 0; percent <= 40; percent++) job.progress(percent, `step ${percent}`)
+        job.progress(250, 'x'.repeat(5_000))
+        await gate.promise
+      },
+    })
+    await using node = await attach()
+    const handle = await job.enqueue({})
+    await until(async () => (await node.jobs.get(handle.id))?.progress?.percent === 100, {
+      label: 'progress',
+    })
+    expect((await node.jobs.get(handle.id))?.progress?.message?.length).toBe(500)
+    gate.resolve()
+    await handle.result()
+    expect((await node.jobs.get(handle.id))?.progress).toBeNull()
+  })
+})
