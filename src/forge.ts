@@ -231,6 +231,7 @@ async function stop(given: Attachment, assembly: Assembly, stopping: Stopping): 
   const { front, ends, deadlineMs } = stopping
   front.view = null
   try {
+    assembly.jobs.quiesce()
     await assembly.cluster.drain()
     const failure = await stopAll(assembly.services, deadlineMs)
     if (failure) assembly.runtime.log.error(`forge: stop left something behind: ${messageOf(failure)}`)

@@ -17,8 +17,8 @@ const portTries = 50
 const app = express()
 app.disable('x-powered-by')
 const server = createServer(app)
-let node: ForgeNode | undefined
-let board: Board | undefined
+let node: ForgeNode | null = null
+let board: Board | null = null
 
 endInOrder(async () => {
   board?.stop()

@@ -4,7 +4,7 @@ import { pool, setUpTables } from './database.ts'
 import './jobs.ts'
 import { endInOrder, reportReady, stopTimeout, terminalLogger } from './process.ts'
 
-let node: ForgeNode | undefined
+let node: ForgeNode | null = null
 
 endInOrder(async () => {
   await node?.stop({ timeout: stopTimeout })

@@ -12,6 +12,8 @@ export interface Check {
 /** Judges are pure: they say what the facts mean, and what to do. */
 type Judge = (facts: Facts) => Check
 
+/** The ledger is there, and not for this role. */
+const denied = 'FORGE_MIGRATION_DENIED'
 const skewMsMax = 2_000
 /** A busy worker has up to six connections, and a deploy runs two processes side by side for a while. */
 const roomMin = 12
@@ -59,7 +61,7 @@ function judgeLedger({ version, codeVersion, pending, failure }: Ledger, schema:
   const name = 'migrations'
   if (failure) {
     const fix =
-      failure.code === '42501'
+      failure.code === denied
         ? 'Grant the role what docs/privileges.md lists.'
         : 'Run the version of forge that migrated this schema, or a newer one.'
     return { name, state: 'fail', detail: failure.message, fix }
@@ -84,7 +86,7 @@ function judgePrivileges({ role, gaps, ledger, schema }: Facts): Check {
   const name = 'privileges'
   const create = role.create ? 'may' : 'may not'
   const fix = 'Grant what docs/privileges.md lists, or run as the owner of the schema.'
-  const started = ledger.version > 0 || ledger.failure?.code === '42501'
+  const started = ledger.version > 0 || ledger.failure?.code === denied
   if (started && !role.usage) {
     return { name, state: 'fail', detail: `${role.role} may not use schema ${schema}`, fix }
   }

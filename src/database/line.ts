@@ -115,8 +115,9 @@ export class Line {
    * uncaught and end the process. Everything that the client throws comes through its connection's emit.
    */
   #guard(connection: unknown): void {
-    const emitter = connection as Pick<EventEmitter, 'emit'>
-    const emit = emitter.emit.bind(emitter)
+    const emitter = connection as Pick<EventEmitter, 'emit'> | undefined
+    const emit = emitter?.emit.bind(emitter)
+    if (!emitter || !emit) return
     emitter.emit = (event: string, ...values: unknown[]): boolean => {
       if (event === 'error' || event === 'errorMessage') this.#fault ??= asError(values[0])
       try {

@@ -3,6 +3,7 @@ import {
   type Clock,
   codeOf,
   ForgeError,
+  isConnectionError,
   isForgeError,
   type Logger,
   messageOf,
@@ -63,7 +64,8 @@ const statementMs = 120_000
 /**
  * Brings the schema to the version that this code carries: one transaction under an advisory lock, so that of many
  * processes that start at once one applies and the rest find it done, and a crash half-way leaves nothing.
- * @throws ForgeError FORGE_SCHEMA_TOO_NEW, FORGE_MIGRATION_CHANGED, FORGE_MIGRATION_DENIED, FORGE_MIGRATION_FAILED
+ * @throws ForgeError FORGE_SCHEMA_TOO_NEW, FORGE_MIGRATION_CHANGED, FORGE_MIGRATION_DENIED, FORGE_MIGRATION_FAILED,
+ * FORGE_CONNECTION_LOST, FORGE_DATABASE_…
  */
 export async function migrate(context: MigrateContext): Promise<MigrationReport> {
   return withClient(context, async (client) => {
@@ -85,6 +87,8 @@ async function withClient<T>(context: MigrateContext, work: (client: Client) => 
   const client = await context.source.connect('forge:migrate', { statementMs, lockMs })
   try {
     return await work(client)
+  } catch (error) {
+    throw failure(error)
   } finally {
     await close(client)
   }
@@ -131,7 +135,7 @@ async function applyPatiently(client: Client, context: MigrateContext): Promise<
       return await applyOnce(client, context)
     } catch (error) {
       const busy = codeOf(error) === '55P03' && context.clock.monotonicMs() < until
-      if (!busy) throw failure(error)
+      if (!busy) throw error
       await sleep(context.clock, 100 + Math.random() * 400)
     }
   }
@@ -147,7 +151,7 @@ async function applyOnce(client: Client, context: MigrateContext): Promise<Migra
     if (plan.pending.length > 0) await client.query(createLedger.text(context.schema))
     for (const migration of plan.pending) await applyMigration(client, context, migration)
     await client.query(commit)
-    return report(plan.pending.at(-1)?.version ?? plan.version, plan.pending)
+    return report(Math.max(plan.version, plan.pending.at(-1)?.version ?? 0), plan.pending)
   } catch (error) {
     await client.query(rollback).catch(() => {})
     throw error
@@ -174,6 +178,7 @@ interface Call {
 function failure(error: unknown): unknown {
   if (isForgeError(error)) return error
   const detail = `${messageOf(error)}.`
+  if (isConnectionError(error)) return new ForgeError('FORGE_CONNECTION_LOST', detail, { cause: error })
   if (codeOf(error) === '42501') return new ForgeError('FORGE_MIGRATION_DENIED', detail, { cause: error })
   return new ForgeError('FORGE_MIGRATION_FAILED', detail, { cause: error })
 }

@@ -38,7 +38,7 @@ async function reach(context: PrepareContext, until: number): Promise<void> {
   const leftMs = (): number => Math.max(1, until - clock.monotonicMs())
   for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 1_000)) {
     try {
-      const limits = { statementMs: 10_000, lockMs: 5_000, connectMs: leftMs() }
+      const limits = { statementMs: 10_000, lockMs: 5_000, connectMs: Math.max(leftMs(), 250) }
       return await close(await source.connect('forge:start', limits))
     } catch (error) {
       if (!isForgeError(error, 'FORGE_DATABASE_UNREACHABLE') || clock.monotonicMs() >= until) throw error

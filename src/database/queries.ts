@@ -49,10 +49,15 @@ export const databaseClock = statement<{ wall_ms: number }>(
   () => `select extract(epoch from clock_timestamp())::float8 * 1000 as wall_ms`,
 )
 
-/** The ledger, read without a lock. No row when the schema or the table is not there yet. */
+/**
+ * Whether there is a ledger. Asked of the catalog itself: to_regclass may answer from a cache that was filled before
+ * the wait for the migrators' lock, and the migrator that waited would apply everything once more.
+ */
 export const ledgerExists = statement<{ there: boolean }>(
   'forge_ledger_exists',
-  (schema) => `select to_regclass('${schema}.migration') is not null as there`,
+  (schema) => `
+  select exists (select from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+                 where relname = 'migration' and nspname = btrim('${schema}', '"')) as there`,
 )
 
 export const readLedger = statement<{ version: number; name: string; checksum: string; requires: number }>(

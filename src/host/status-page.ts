@@ -37,6 +37,7 @@ export function statusPage(
   data: PageData,
   about: { readonly title: string; readonly mount: string },
 ): string {
+  const { node, checks, counts, queues, nodes, failures } = data
   const mount = escape(about.mount)
   return `<!doctype html>
 <html lang="en">
@@ -49,32 +50,29 @@ export function statusPage(
 <link rel="stylesheet" href="${mount}/status.css">
 </head>
 <body>
-<header><h1>${escape(about.title)}</h1><p>node <code>${escape(data.node.id.slice(0, 8))}</code> · version ${escape(data.node.version)} · ${escape(data.node.roles.join(', '))} · ${data.node.running} running here</p></header>
+<header><h1>${escape(about.title)}</h1><p>node <code>${escape(node.id.slice(0, 8))}</code> · version ${escape(node.version)} · ${escape(node.roles.join(', '))} · ${num(node.running)} running here</p></header>
 <main>
+<section><h2>Jobs</h2>
+<dl>${counts.map(tile).join('')}</dl></section>
 ${section(
   'Checks',
-  ['check', 'state', 'detail'],
-  data.checks.map((c) => [c.name, mark(c.ok), c.detail]),
-)}
-${section(
-  'Jobs',
-  ['state', 'jobs'],
-  data.counts.map((c) => [c.state, c.count]),
+  { check: 'text', state: 'state', detail: 'long' },
+  checks.map((c) => [c.name, mark(c.ok), c.detail]),
 )}
 ${section(
   'Queues',
-  ['queue', 'available', 'running', 'waiting'],
-  data.queues.map((q) => [q.queue, num(q.available), num(q.running), num(q.waiting)]),
+  { queue: 'long', available: 'number', running: 'number', waiting: 'number' },
+  queues.map((q) => [q.queue, num(q.available), num(q.running), num(q.waiting)]),
 )}
 ${section(
   'Nodes',
-  ['node', 'host', 'pid', 'state', 'roles', 'last seen'],
-  data.nodes.map((n) => [n.id.slice(0, 8), n.host, String(n.pid), n.state, n.roles.join(', '), n.seen]),
+  { node: 'id', host: 'text', pid: 'number', state: 'state', roles: 'long', 'last seen': 'text' },
+  nodes.map((n) => [n.id.slice(0, 8), n.host, String(n.pid), n.state, n.roles.join(', '), when(n.seen)]),
 )}
 ${section(
   'Last failures',
-  ['job', 'name', 'state', 'attempt', 'message', 'when'],
-  data.failures.map((f) => [f.id, f.name, f.state, f.attempt, f.message, f.at]),
+  { when: 'text', name: 'text', state: 'state', attempt: 'text', message: 'long', job: 'id' },
+  failures.map((f) => [when(f.at), f.name, f.state, f.attempt, f.message, f.id]),
 )}
 </main>
 </body>
@@ -82,16 +80,48 @@ ${section(
 `
 }
 
-function section(title: string, heads: readonly string[], rows: readonly (readonly string[])[]): string {
-  const head = heads.map((cell) => `<th scope="col">${escape(cell)}</th>`).join('')
+/** How a column is set: `long` takes the room that is left and wraps. */
+type Kind = 'text' | 'long' | 'number' | 'id' | 'state'
+
+function section(
+  title: string,
+  columns: Readonly<Record<string, Kind>>,
+  rows: readonly (readonly string[])[],
+): string {
+  const kinds = Object.values(columns)
+  const head = Object.entries(columns)
+    .map(([name, kind]) => `<th scope="col" class="${kind}">${escape(name)}</th>`)
+    .join('')
   const body = rows
-    .map((row) => `<tr>${row.map((cell) => `<td>${escape(cell)}</td>`).join('')}</tr>`)
+    .map((row) => `<tr>${row.map((text, index) => cell(text, kinds[index] ?? 'text')).join('')}</tr>`)
     .join('\n')
-  const none = `<tr><td colspan="${heads.length}">none</td></tr>`
+  const none = `<tr><td class="none" colspan="${kinds.length}">none</td></tr>`
   return `<section><h2>${escape(title)}</h2>
-<table><thead><tr>${head}</tr></thead><tbody>
+<div class="wide"><table><thead><tr>${head}</tr></thead><tbody>
 ${body || none}
-</tbody></table></section>`
+</tbody></table></div></section>`
+}
+
+function cell(text: string, kind: Kind): string {
+  const inner = kind === 'state' ? `<span class="${toneOf(text)}">${escape(text)}</span>` : escape(text)
+  return `<td class="${kind}">${inner}</td>`
+}
+
+function tile({ state, count }: PageData['counts'][number]): string {
+  const tone = count === '0' ? 'zero' : toneOf(state)
+  return `<div class="${tone}"><dt>${escape(state)}</dt><dd>${escape(count)}</dd></div>`
+}
+
+/** Colour only repeats what the word says. */
+function toneOf(state: string): 'good' | 'bad' | 'late' | 'plain' {
+  if (['ok', 'active'].includes(state)) return 'good'
+  if (['not ok', 'dead', 'discarded', 'quarantined'].includes(state)) return 'bad'
+  return ['retryable', 'draining'].includes(state) ? 'late' : 'plain'
+}
+
+/** ISO to something shorter; the zone is that of the ISO text, UTC. */
+function when(iso: string): string {
+  return iso.replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC')
 }
 
 const mark = (ok: boolean): string => (ok ? 'ok' : 'not ok')
@@ -110,15 +140,34 @@ function escape(text: string): string {
 }
 
 export const statusCss = `
-:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
+:root {
+  color-scheme: light dark; --ground: #f5f5f3; --paper: #fff; --ink: #1f2328; --soft: #636a72; --line: #dfe1e2;
+  --good: #1f6f43; --late: #8a5700; --bad: #b3261e;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #15171a; --paper: #1d2024; --ink: #e6e8ea; --soft: #9aa2ab; --line: #33383e;
+    --good: #73c796; --late: #e6b04d; --bad: #f2857c;
+  }
+}
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; font: 15px/1.5 system-ui, sans-serif; }
-header p { color: color-mix(in srgb, currentColor 65%, transparent); margin: 0; }
-h1 { font-size: 1.5rem; margin: 0; }
-h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
-section { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-th { font-weight: 600; white-space: nowrap; }
-code { font-family: ui-monospace, monospace; }
+body { margin: 0 auto; max-width: 76rem; padding: 1.75rem clamp(1rem, 3vw, 2rem) 3rem; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
+header p { color: var(--soft); margin: 0; }
+h1 { font-size: 1.5rem; margin: 0; line-height: 1.25; overflow-wrap: anywhere; }
+h2 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .5rem; margin: 0; }
+dl div { display: flex; flex-direction: column-reverse; padding: .55rem .8rem; background: var(--paper); border: 1px solid var(--line); border-radius: .6rem; }
+dt { color: var(--soft); font-size: .85rem; }
+dd { margin: 0; font-size: 1.25rem; font-weight: 600; line-height: 1.3; }
+.zero dd { color: var(--soft); font-weight: 400; }
+.wide { overflow-x: auto; background: var(--paper); border: 1px solid var(--line); border-radius: .6rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .4rem .8rem; vertical-align: top; white-space: nowrap; }
+tbody tr { border-top: 1px solid var(--line); }
+th { font-weight: 600; font-size: .85rem; color: var(--soft); }
+.number { text-align: right; }
+.long { width: 100%; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
+td.id, code { font-family: ui-monospace, monospace; font-size: .9em; }
+td.none { color: var(--soft); }
+.good, .good dd { color: var(--good); } .late, .late dd { color: var(--late); } .bad, .bad dd { color: var(--bad); }
 `

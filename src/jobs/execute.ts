@@ -52,7 +52,7 @@ async function handle(run: JobRun, parts: ContextParts): Promise<Settled> {
       value: plain ? value : await validate(run.spec.output, value, `The result of '${run.spec.name}'`),
     }
   } catch (error) {
-    return { error }
+    return { error: error === undefined ? new Error('undefined was thrown') : error }
   }
 }
 

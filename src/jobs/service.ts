@@ -98,6 +98,11 @@ export class JobsService implements Service, JobEngine {
     await this.tick()
   }
 
+  /** The first thing of a stop: nothing more is claimed here from this moment on. */
+  quiesce(): void {
+    this.#worker?.quiesce()
+  }
+
   async stop(deadlineMs = 0): Promise<void> {
     this.#stopped = true
     this.#poll?.cancel()

@@ -6,7 +6,7 @@ import { claim, type ServedLane } from './claim.js'
 import type { Finisher } from './complete.js'
 import type { ContextParts } from './context.js'
 import type { JobRegistry } from './define.js'
-import { execute } from './execute.js'
+import { execute, type Execution } from './execute.js'
 import { decide, type Outcome } from './job.js'
 import type { Lanes } from './lanes.js'
 import { jobFinished, jobLost, jobRetried } from './news.js'
@@ -23,6 +23,12 @@ export interface WorkerParts {
   readonly slots: Slots
   readonly finisher: Finisher
   readonly context: ContextParts
+}
+
+/** The end of a job that was claimed but must not start. */
+const handedBack: Execution = {
+  outcome: Promise.resolve({ kind: 'handBack' }),
+  settled: Promise.resolve(),
 }
 
 /** Failed claims in a row are spaced out up to this. */
@@ -149,14 +155,15 @@ export class Worker {
     }
     this.#runs.set(row.id, run)
     this.#parts.slots.take(lane.queue)
-    if (this.#stop.signal.aborted) abortRun(run, 'stop', new ForgeError('FORGE_STOPPED'))
     const task = this.#live(run).finally(() => this.#tasks.delete(task))
     this.#tasks.add(task)
   }
 
   /** From the first line of the handler to the durable end; never rejects. */
   async #live(run: JobRun): Promise<void> {
-    const { outcome, settled } = execute(run, this.#parts.context)
+    // A claim that was under way when the stop came: nothing of it starts.
+    const refused = this.#stop.signal.aborted
+    const { outcome, settled } = refused ? handedBack : execute(run, this.#parts.context)
     void settled.then(() => this.#freeSlot(run))
     await this.#conclude(run, await outcome)
     this.#parts.context.progress.forget(run)
@@ -207,12 +214,17 @@ export class Worker {
     for (const run of this.#runs.values()) abortRun(run, kind, reason)
   }
 
+  /** Claims nothing more from this moment on. */
+  quiesce(): void {
+    this.#stop.abort()
+  }
+
   /**
    * Claims nothing more, lets handlers finish for `deadlineMs`, then aborts them and hands their jobs back without
    * using an attempt. Resolves when every end is durable, or PostgreSQL does not take it.
    */
   async stop(deadlineMs: number): Promise<void> {
-    this.#stop.abort()
+    this.quiesce()
     await this.#claiming
     const { clock } = this.#parts.runtime
     await this.#quiet(deadlineMs)

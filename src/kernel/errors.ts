@@ -40,7 +40,7 @@ export const errorCatalogue = {
     'This node lost its lease; another node may run the job. Nothing it writes is accepted any more.',
   FORGE_MIGRATION_CHANGED: 'A migration that is applied differs from the one this version of forge carries.',
   FORGE_MIGRATION_DENIED:
-    'Migrations are pending and this role may not apply them. Run `forge migrate` as the owner.',
+    'This role may not read or apply the migrations. Run `forge migrate` as the owner, and grant this role what docs/privileges.md lists.',
   FORGE_MIGRATION_FAILED: 'A migration failed and was rolled back.',
   FORGE_MIGRATION_PENDING: "Migrations are pending and migrate is 'check' or 'off'. Run `forge migrate`.",
   FORGE_NOT_ATTACHED: 'Call forge.attach(app, pool) before using a definition.',
@@ -146,11 +146,14 @@ export function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : ''
 }
 
+/** What node-postgres says without a code. */
+const gone = /Connection terminated|Client has encountered a connection error|timeout expired|Query read timeout/
+
 /** True when the failure is the connection's, so that another connection may succeed. */
 export function isConnectionError(error: unknown): boolean {
   if (connectionCodes.has(codeOf(error))) return true
   const message = error instanceof Error ? error.message : ''
-  return /Connection terminated|Client has encountered a connection error|timeout expired|Query read timeout/.test(message)
+  return gone.test(message)
 }
 
 /** A short text for any thrown value; never throws, whatever was thrown. */

@@ -29,7 +29,7 @@ describe('the arguments of the command', () => {
 
   it.each([
     [['stauts'], "There is no command 'stauts'. Did you mean status?"],
-    [['migrations'], "There is no command 'migrations'. Did you mean migrate?"],
+    [['migrat'], "There is no command 'migrat'. Did you mean migrate?"],
     [['dance'], "There is no command 'dance'. There are migrate, status, doctor."],
     [['status', '--scheme', 'x'], "There is no option '--scheme'. Did you mean --schema?"],
     [['status', '--no-json'], "There is no option '--no-json'."],

@@ -1,7 +1,7 @@
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 
 /** One message of PostgreSQL's protocol: type, length, body. */
-export function message(type: string, body: Buffer | string): Buffer {
+function message(type: string, body: Buffer | string): Buffer {
   const bytes = Buffer.from(body)
   const head = Buffer.alloc(5, type)
   head.writeInt32BE(bytes.length + 4, 1)
@@ -15,30 +15,40 @@ export function failure(severity: 'FATAL' | 'ERROR', code: string): Buffer {
   return message('E', `S${severity}\0C${code}\0Mas told by the test\0\0`)
 }
 
+export function notification(channel: string, payload: string): Buffer {
+  return message('A', `\0\0\0\x01${channel}\0${payload}\0`)
+}
+
 export interface FakeServer extends AsyncDisposable {
-  readonly port: number
+  /** A database URL that leads here. */
+  readonly url: string
+  /** The first byte of each message that came after the login: Q for a query, X for a goodbye. */
+  readonly asked: readonly string[]
   /** Connections that are open. */
   readonly open: ReadonlySet<Socket>
 }
 
-/** Answers the login with `login`, and each query with `answer()`. For servers that behave as none should. */
+/** Answers the login with `login`, each query with `answer()`, and a goodbye not at all: a server as none should be. */
 export async function fakeServer(login: Buffer, answer: () => Buffer): Promise<FakeServer> {
   const open = new Set<Socket>()
-  const server = createServer((socket) => {
+  const asked: string[] = []
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
     open.add(socket)
     let greeted = false
     socket.on('error', () => {})
     socket.on('close', () => open.delete(socket))
     socket.on('data', (bytes) => {
-      if (!greeted) socket.write(login)
-      else if (bytes.toString('latin1').startsWith('Q')) socket.write(answer())
+      const type = greeted ? bytes.toString('latin1', 0, 1) : ''
+      if (type) asked.push(type)
+      if (type !== 'X') socket.write(greeted ? answer() : login)
       greeted = true
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return {
-    port: (server.address() as AddressInfo).port,
+    url: `postgres://user@127.0.0.1:${(server.address() as AddressInfo).port}/db`,
     open,
+    asked,
     async [Symbol.asyncDispose]() {
       for (const socket of open) socket.destroy()
       await new Promise((resolve) => server.close(resolve))

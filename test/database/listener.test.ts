@@ -4,11 +4,12 @@ import { Listener, type ListenerOptions, type ListenerState } from '../../src/da
 import { notify } from '../../src/database/queries.js'
 import { Session } from '../../src/database/session.js'
 import { ClientSource } from '../../src/database/source.js'
-import { type Clock, silentLogger, systemClock } from '../../src/kernel/index.js'
+import { silentLogger, systemClock } from '../../src/kernel/index.js'
 import { type Proxy, type ProxyConnection, startProxy } from '../../src/testing/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
-import { failure, fakeServer, type FakeServer, listening, loggedIn } from './fake-server.js'
+import { countingClock } from './counting-clock.js'
+import { failure, fakeServer, loggedIn } from './fake-server.js'
 
 const database = useDatabase({ migrated: false })
 const channel = 'forge_test'
@@ -57,13 +58,6 @@ async function proxied(): Promise<{ proxy: Proxy; url: string }> {
   return { proxy, url: proxy.url(database.url) }
 }
 
-/** A source whose listener connection goes to a server of the test. */
-async function faked(login: Buffer, answer: () => Buffer): Promise<{ server: FakeServer; url: string }> {
-  const server = await fakeServer(login, answer)
-  onTestFinished(() => server[Symbol.asyncDispose]())
-  return { server, url: `postgres://user@127.0.0.1:${server.port}/db` }
-}
-
 async function backends(): Promise<number[]> {
   const rows = await database.query<{ pid: number }>(
     `SELECT pid FROM pg_stat_activity WHERE application_name = 'forge:listen' AND datname = current_database()`,
@@ -75,22 +69,9 @@ async function send(payload: string): Promise<void> {
   await database.query('SELECT pg_notify($1, $2)', [channel, payload])
 }
 
-function countingClock(): { clock: Clock; live: () => number } {
-  const timers = new Set<object>()
-  const timer: Clock['timer'] = (ms, fire) => {
-    const made = systemClock.timer(ms, () => {
-      timers.delete(made)
-      fire()
-    })
-    timers.add(made)
-    return {
-      cancel() {
-        timers.delete(made)
-        made.cancel()
-      },
-    }
-  }
-  return { clock: { ...systemClock, timer }, live: () => timers.size }
+function block(ms: number): void {
+  const sinceMs = performance.now()
+  while (performance.now() - sinceMs < ms);
 }
 
 test('whatever is sent on the channel arrives as the string that it is', async () => {
@@ -241,27 +222,14 @@ test('deaf without a pooler it goes on trying at the usual pace, and is proven a
   await until(() => listener.proven, { deadlineMs: 5_000, label: 'it hears' })
 })
 
-test('several errors in one packet do not become an uncaught exception', async () => {
-  let asked = 0
-  const { server, url } = await faked(loggedIn, () => {
-    asked += 1
-    return Buffer.concat([listening, ...Array.from({ length: 5 }, () => failure('FATAL', '57P01'))])
-  })
-  const { listener } = setup({ url, startMs: 0 })
-  await listener.start()
-  await until(() => asked === 3, { label: 'it went through this three times' })
-  await listener.stop()
-  await until(() => server.open.size === 0, { label: 'nothing is left open' })
-})
-
 test('a server that refuses LISTEN is asked again, and is never taken for one that is listened to', async () => {
   let asked = 0
   const refusal = (): Buffer => {
     asked += 1
     return failure('ERROR', 'XX000')
   }
-  const { server, url } = await faked(loggedIn, refusal)
-  const { listener, seen } = setup({ url, startMs: 0 })
+  await using server = await fakeServer(loggedIn, refusal)
+  const { listener, seen } = setup({ url: server.url, startMs: 0 })
   await listener.start()
   await until(() => asked === 3, { label: 'it asked three times' })
   expect(seen.gaps).toBe(0)
@@ -270,19 +238,20 @@ test('a server that refuses LISTEN is asked again, and is never taken for one th
   await until(() => server.open.size === 0, { label: 'nothing is left open' })
 })
 
-test.each([
-  { moment: 'the login', login: Buffer.alloc(0) },
-  { moment: 'LISTEN', login: loggedIn },
-])('a server that does not answer $moment costs the deadline, and the socket goes', async ({ login }) => {
-  const { server, url } = await faked(login, () => Buffer.alloc(0))
-  const { clock, live } = countingClock()
-  const { listener } = setup({ url, clock, connectMs: 100, startMs: 0 })
+test('a blocked event loop is not taken for silence', async () => {
+  let blocks = 0
+  const { control, listener, seen } = setup({
+    ...quick,
+    probe: async (payload) => {
+      void control.run(notify, [channel, payload])
+      if (listener.proven && (blocks += 1) < 3) setTimeout(() => block(quick.probeDeadlineMs * 1.5), 0)
+    },
+  })
   await listener.start()
-  await until(() => server.open.size === 1, { label: 'it connects' })
-  await until(() => server.open.size === 0, { deadlineMs: 1_000, label: 'the socket is destroyed' })
-  await until(() => server.open.size === 1, { deadlineMs: 1_000, label: 'it tries again' })
-  await listener.stop()
-  expect(live()).toBe(0)
+  const before = await backends()
+  await until(() => blocks > 3, { label: 'it went on probing after two blocks' })
+  expect(await backends()).toEqual(before)
+  expect(seen.states).toEqual(['connecting', 'proven'])
 })
 
 test('somebody who throws when told ends nothing', async () => {

@@ -34,11 +34,12 @@ await onStage(async (stage, ending) => {
   const { pool, node } = await look(stage, database.url)
   console.log(`Placing ${wanted} orders, ${customersAtOnce} customers at once, in ${database.about}`)
 
-  const middle = Promise.withResolvers<void>()
+  let reachMiddle = (): void => {}
+  const middle = new Promise<void>((resolve) => (reachMiddle = resolve))
   const startedAt = performance.now()
   const [placed, killedAt] = await Promise.all([
-    placeOrders(`http://127.0.0.1:${port}`, { ending, middle: middle.resolve }),
-    middle.promise.then(async () => {
+    placeOrders(`http://127.0.0.1:${port}`, { ending, onMiddle: () => reachMiddle() }),
+    middle.then(async () => {
       const at = await killWorker(worker, pool)
       stage.use(new Child('worker', env))
       return at
@@ -71,7 +72,7 @@ interface Placed {
 
 async function placeOrders(
   url: string,
-  { ending, middle }: { readonly ending: AbortSignal; readonly middle: () => void },
+  { ending, onMiddle }: { readonly ending: AbortSignal; readonly onMiddle: () => void },
 ): Promise<Placed> {
   const startedAt = performance.now()
   const orders: Acknowledged[] = []
@@ -81,7 +82,7 @@ async function placeOrders(
       const order = await orderSomething(url).catch(() => null)
       if (order) orders.push(order)
       else refused += 1
-      if (orders.length + refused === Math.floor(wanted / 2)) middle()
+      if (orders.length + refused === Math.floor(wanted / 2)) onMiddle()
     }
   }
   await Promise.all(Array.from({ length: customersAtOnce }, customer))

@@ -68,8 +68,10 @@ function showOrder(/** @type {Element} */ row, /** @type {Order} */ order) {
     cell.dataset.state = step.state
     cell.title = step.note
     put(cell, '.note', describe(step))
+    const unknown = step.state === 'running' && step.percent === null
+    cell.dataset.known = unknown ? 'no' : 'yes'
     const fill = /** @type {HTMLElement} */ (cell.querySelector('.fill'))
-    fill.style.inlineSize = `${step.state === 'done' ? 100 : step.state === 'running' ? (step.percent ?? 5) : 0}%`
+    fill.style.inlineSize = `${step.state === 'done' || unknown ? 100 : (step.percent ?? 0)}%`
   }
 }
 
