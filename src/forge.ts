@@ -16,6 +16,7 @@ import {
   codeOf,
   deferred,
   ForgeError,
+  isForgeError,
   type Logger,
   messageOf,
   quietLogger,
@@ -43,7 +44,7 @@ export interface Forge {
    * Mounts forge on `app` (null: no HTTP), at once, and starts this process' roles on the database of `pool`.
    * Resolves when they run. A failed start is logged once and leaves nothing running or connected.
    * @throws AlreadyAttached; ForgeError FORGE_OPTION_…, FORGE_POOL_…, FORGE_DATABASE_…, FORGE_MIGRATION_…,
-   * FORGE_SCHEMA_…, FORGE_PATH_TAKEN, FORGE_START_TIMEOUT
+   * FORGE_SCHEMA_…, FORGE_PATH_TAKEN, FORGE_START_FAILED, FORGE_START_TIMEOUT
    */
   attach(app: HostApp, pool: HostPool, options?: AttachOptions): Promise<ForgeNode>
 }
@@ -124,13 +125,19 @@ async function attach(given: Attachment): Promise<ForgeNode> {
     front.view = viewOf(options, assembly)
     given.started(assembly.jobs)
     return node
-  } catch (error) {
+  } catch (thrown) {
+    const error = typed(thrown)
     await parts?.close()
     front.release()
     for (const end of ends) end()
     given.ended(error)
     throw error
   }
+}
+
+function typed(error: unknown): ForgeError {
+  if (isForgeError(error)) return error
+  return new ForgeError('FORGE_START_FAILED', `${messageOf(error)}.`, { cause: error })
 }
 
 /** The routes and what they show: null while the node does not run. */

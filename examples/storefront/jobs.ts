@@ -21,7 +21,7 @@ export const payment = forge.job('order.payment', {
   queue: 'payments',
   priority: 'high',
   timeout: '30s',
-  retry: { attempts: 10, base: '1s', max: '5s' },
+  retry: { attempts: 10, base: '1s', max: '3s' },
   async run({ orderId }, job) {
     await noteStart(job)
     // The job's id is the same on every attempt: the bank knows a charge that it has seen before.

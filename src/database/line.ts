@@ -1,4 +1,5 @@
 import type { EventEmitter } from 'node:events'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ClientConfig } from 'pg'
 import pgListen, { type Subscriber } from 'pg-listen'
@@ -6,7 +7,7 @@ import { type Clock, ForgeError, messageOf, sleep, unlessAborted, within } from 
 import type { ClientSource } from './source.js'
 
 export interface LineOptions {
-  readonly source: Pick<ClientSource, 'configWithSocket'>
+  readonly source: Pick<ClientSource, 'config'>
   readonly clock: Clock
   readonly channel: string
   /** For the connection and its LISTEN together. */
@@ -93,21 +94,25 @@ export class Line {
     if (!this.ended.aborted) this.#options.onPayload(typeof payload === 'string' ? payload : '')
   }
 
+  /** Our socket is handed in, so that a half-open one can be destroyed. */
   #config(): ClientConfig {
-    const { config } = this.#options.source.configWithSocket('forge:listen')
-    const make = config.stream
+    // Without pg's own deadline, which ends before LISTEN is sent.
+    const config = this.#options.source.config('forge:listen', 0)
+    const make = config.stream ?? ((): Duplex => new Socket())
+    // A ready-made stream serves one client, and no pool; there is nothing to adopt.
     if (typeof make !== 'function') return config
     const adopt = (connection: unknown, stream: Duplex | undefined): Duplex | undefined => {
       this.#stream = stream?.once('close', () => this.drop())
       this.#guard(connection)
       return stream
     }
-    // pg calls it as a method of its connection, which nothing else gives access to.
-    return Object.assign(config, {
+    return {
+      ...config,
+      // pg calls it as a method of its connection, which nothing else gives access to.
       stream(this: unknown, ...given: Parameters<typeof make>) {
         return adopt(this, make(...given))
       },
-    })
+    }
   }
 
   /**

@@ -32,7 +32,7 @@ export interface ListenerTimes {
 }
 
 export interface ListenerOptions extends ListenerTimes {
-  readonly source: Pick<ClientSource, 'configWithSocket' | 'pooler'>
+  readonly source: Pick<ClientSource, 'config' | 'pooler'>
   readonly clock: Clock
   readonly logger?: Logger
   readonly channel: string

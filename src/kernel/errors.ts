@@ -33,7 +33,6 @@ export const errorCatalogue = {
   FORGE_JOB_DISCARDED: 'The job was given up: its attempts are used up, or its handler discarded it.',
   FORGE_JOB_NAME_INVALID:
     'A job name is 1 to 200 bytes of letters, digits, dot, dash, underscore, colon or slash.',
-  FORGE_JOB_NOT_FOUND: 'There is no job of this id: it never was, or its retention has passed.',
   FORGE_JOB_QUARANTINED: 'The job was set aside because its process crashed three times while it ran.',
   FORGE_JOB_TIMEOUT: "The job ran longer than its definition's timeout.",
   FORGE_LEASE_LOST:
@@ -59,6 +58,8 @@ export const errorCatalogue = {
   FORGE_SCHEMA_TOO_NEW:
     'The database was migrated by a newer forge that this version cannot work with. Upgrade forge.',
   FORGE_SERVER_TOO_OLD: 'forge needs PostgreSQL 15 or newer.',
+  FORGE_START_FAILED:
+    'A step of the start failed; `cause` has the error. A role without the privileges that forge needs is a usual reason.',
   FORGE_START_TIMEOUT: 'forge did not start in time (option startTimeout).',
   FORGE_STOPPED: 'forge was stopped.',
   FORGE_TEST_DEADLINE: 'A wait of the test kit passed its deadline.',
@@ -147,7 +148,8 @@ export function codeOf(error: unknown): string {
 }
 
 /** What node-postgres says without a code. */
-const gone = /Connection terminated|Client has encountered a connection error|timeout expired|Query read timeout/
+const gone =
+  /Connection terminated|Client has encountered a connection error|timeout expired|Query read timeout/
 
 /** True when the failure is the connection's, so that another connection may succeed. */
 export function isConnectionError(error: unknown): boolean {

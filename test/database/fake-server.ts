@@ -24,18 +24,21 @@ export interface FakeServer extends AsyncDisposable {
   readonly url: string
   /** The first byte of each message that came after the login: Q for a query, X for a goodbye. */
   readonly asked: readonly string[]
-  /** Connections that are open. */
+  /** Connections that their client has not ended. */
   readonly open: ReadonlySet<Socket>
 }
 
 /** Answers the login with `login`, each query with `answer()`, and a goodbye not at all: a server as none should be. */
 export async function fakeServer(login: Buffer, answer: () => Buffer): Promise<FakeServer> {
+  const sockets = new Set<Socket>()
   const open = new Set<Socket>()
   const asked: string[] = []
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     open.add(socket)
+    sockets.add(socket)
     let greeted = false
     socket.on('error', () => {})
+    socket.on('end', () => open.delete(socket))
     socket.on('close', () => open.delete(socket))
     socket.on('data', (bytes) => {
       const type = greeted ? bytes.toString('latin1', 0, 1) : ''
@@ -50,7 +53,7 @@ export async function fakeServer(login: Buffer, answer: () => Buffer): Promise<F
     open,
     asked,
     async [Symbol.asyncDispose]() {
-      for (const socket of open) socket.destroy()
+      for (const socket of sockets) socket.destroy()
       await new Promise((resolve) => server.close(resolve))
     },
   }

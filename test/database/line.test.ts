@@ -10,10 +10,10 @@ import { failure, type FakeServer, fakeServer, listening, loggedIn, notification
 
 async function setup(
   answers: { login?: Buffer; listen?: Buffer },
-  options: Partial<LineOptions> & pg.PoolConfig = {},
+  options: Partial<LineOptions> & Pick<pg.ClientConfig, 'stream'> = {},
 ) {
   const server = await fakeServer(answers.login ?? loggedIn, () => answers.listen ?? listening)
-  const { stream, ...rest } = options as Partial<LineOptions> & pg.ClientConfig
+  const { stream, ...rest } = options
   const pool = new pg.Pool({ connectionString: server.url, ...(stream ? { stream } : {}) })
   const { clock, live } = countingClock()
   const payloads: string[] = []
@@ -116,7 +116,7 @@ test('a stream of the host is used, and destroyed as well', async () => {
     streams.push(socket)
     return socket
   }
-  const made = await setup({}, { stream } as Partial<LineOptions>)
+  const made = await setup({}, { stream })
   await made.line.open()
   made.line.drop()
   expect(streams.map(({ destroyed }) => destroyed)).toEqual([true])

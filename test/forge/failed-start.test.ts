@@ -76,9 +76,38 @@ const failures: Record<string, Break> = {
     return {
       pool: database.pool({ connectionString: proxy.url(database.url) }),
       options: { startTimeout: 200 },
-      code: 'FORGE_START_TIMEOUT',
-      says: /200 ms.*startTimeout/,
+      code: 'FORGE_DATABASE_UNREACHABLE',
+      says: /timeout.*Check host, port/,
       cleanUp: () => proxy.stop(),
+    }
+  },
+  'the pulse does not get through': async () => {
+    const { hostname, port } = new URL(database.url)
+    const proxy = await startProxy({ target: { host: hostname, port: Number(port) } })
+    proxy.blackhole({ only: ({ applicationName }) => applicationName === 'forge:pulse' })
+    return {
+      pool: database.pool({ connectionString: proxy.url(database.url) }),
+      options: { startTimeout: '1s' },
+      code: 'FORGE_START_TIMEOUT',
+      says: /1000 ms.*startTimeout/,
+      cleanUp: () => proxy.stop(),
+    }
+  },
+  'the role may not use the tables': async () => {
+    const role = `forge_test_role_${process.pid}`
+    await database.query(`CREATE ROLE ${role} LOGIN PASSWORD 'secret'`)
+    await database.query(`GRANT USAGE ON SCHEMA forge TO ${role}`)
+    await database.query(`GRANT SELECT ON forge.migration TO ${role}`)
+    const pool = withUrl((url) => Object.assign(url, { username: role, password: 'secret' }))
+    return {
+      pool,
+      code: 'FORGE_START_FAILED',
+      says: /permission denied for table.*privileges/,
+      cleanUp: async () => {
+        await pool.end()
+        await database.query(`DROP OWNED BY ${role}`)
+        await database.query(`DROP ROLE ${role}`)
+      },
     }
   },
   'the pool is ended': async () => {
@@ -126,6 +155,7 @@ const failures: Record<string, Break> = {
       code: 'FORGE_MIGRATION_PENDING',
       says: /0001_\w+.*Run `forge migrate`/,
       cleanUp: async () => {
+        expect(await forgeConnections(empty)).toEqual([])
         expect(await empty.query(`SELECT FROM pg_namespace WHERE nspname = 'forge'`)).toEqual([])
         await pool.end()
         await empty.drop()
@@ -143,6 +173,7 @@ const failures: Record<string, Break> = {
       code: 'FORGE_SCHEMA_TOO_NEW',
       says: /9999.*Upgrade forge/,
       cleanUp: async () => {
+        expect(await forgeConnections(newer)).toEqual([])
         await pool.end()
         await newer.drop()
       },
@@ -167,13 +198,13 @@ describe('a start that fails', () => {
         code: failure.code,
         message: expect.stringMatching(failure.says) as string,
       })
+      await failure.cleanUp?.()
       await untilNothingIsLeft(database, before)
       const message = expect.stringMatching(/^forge did not start: /) as string
       expect(heard.filter(({ level }) => level === 'error' || level === 'warn')).toEqual([
         { level: 'error', message, fields: { code: failure.code } },
       ])
       expect(await statuses(site)).toEqual({ live: 200, ready: 503, page: 503, css: 503 })
-      await failure.cleanUp?.()
 
       const job = forge.job('after.failure', { run: () => 'works' })
       await using node = await forge.attach(app, database.pool())

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer, request, type IncomingHttpHeaders, type RequestListener, Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import { spawnNode, type NodeProcess } from '../../src/testing/index.js'
@@ -58,7 +58,7 @@ function ask(port: number, path: string, { method = 'GET', headers = {} }: AskOp
 }
 
 /** The names of forge's connections to the database of this test. */
-export async function forgeConnections(database: TestDatabaseAccess): Promise<string[]> {
+export async function forgeConnections(database: Pick<TestDatabaseAccess, 'query'>): Promise<string[]> {
   const rows = await database.query<{ name: string }>(
     `SELECT application_name AS name FROM pg_stat_activity
       WHERE datname = current_database() AND application_name LIKE 'forge:%' ORDER BY 1`,
@@ -93,6 +93,43 @@ function moreThan(before: readonly string[]): string[] {
     if (at >= 0) known.splice(at, 1)
     return at < 0
   })
+}
+
+export interface Gate extends AsyncDisposable {
+  /** The database of the test, through the gate. */
+  readonly url: string
+  /** Connections that came while it was shut, and were reset. */
+  readonly refused: number
+  open(): void
+}
+
+/** A gate in front of the database that is shut at first, and counts who knocks. */
+export async function shutGate(database: TestDatabaseAccess): Promise<Gate> {
+  const target = new URL(database.url)
+  let isOpen = false
+  let refused = 0
+  const server = createTcpServer((client) => {
+    client.on('error', () => {})
+    if (!isOpen) {
+      refused += 1
+      return client.resetAndDestroy()
+    }
+    const upstream = connect(Number(target.port), target.hostname)
+    upstream.on('error', () => {})
+    upstream.pipe(client).pipe(upstream)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const url = new URL(database.url)
+  url.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  return {
+    url: url.href,
+    get refused() {
+      return refused
+    },
+    open: () => void (isOpen = true),
+    [Symbol.asyncDispose]: async () => void server.close(),
+  }
 }
 
 /** A process of its own that runs one of the fixtures, from the sources. */

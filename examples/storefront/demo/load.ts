@@ -11,7 +11,7 @@ import { Child } from './child.ts'
 import { type Acknowledged, orderSomething } from './customers.ts'
 import { openFreshDatabase } from './database.ts'
 import { onStage } from './ending.ts'
-import { isGood, readResult, show } from './report.ts'
+import { isGood, type Killed, readResult, show } from './report.ts'
 
 const customersAtOnce = 16
 const doneMsMax = 120_000
@@ -37,12 +37,12 @@ await onStage(async (stage, ending) => {
   let reachMiddle = (): void => {}
   const middle = new Promise<void>((resolve) => (reachMiddle = resolve))
   const startedAt = performance.now()
-  const [placed, killedAt] = await Promise.all([
+  const [placed, killed] = await Promise.all([
     placeOrders(`http://127.0.0.1:${port}`, { ending, onMiddle: () => reachMiddle() }),
     middle.then(async () => {
-      const at = await killWorker(worker, pool)
+      const killed = await killWorker(worker, pool)
       stage.use(new Child('worker', env))
-      return at
+      return killed
     }),
   ])
   console.log(`${placed.orders.length} acknowledged; waiting for their jobs`)
@@ -51,7 +51,7 @@ await onStage(async (stage, ending) => {
     ending,
   })
   const totalMs = performance.now() - startedAt
-  const result = await readResult(pool, { ...placed, wanted, killedAt, totalMs, jobs })
+  const result = await readResult(pool, { ...placed, wanted, killed, totalMs, jobs })
   show(result)
   if (!isGood(result)) process.exitCode = 1
 })
@@ -89,12 +89,11 @@ async function placeOrders(
   return { orders, refused, placedMs: performance.now() - startedAt }
 }
 
-/** @returns the database's clock just before the kill: reruns are timed by the same clock */
-async function killWorker(worker: Child, pool: pg.Pool): Promise<Date> {
+async function killWorker(worker: Child, pool: pg.Pool): Promise<Killed> {
   const { rows } = await pool.query<{ now: Date }>('select clock_timestamp() as now')
   worker.kill()
   await worker.exited
-  return (rows[0] as { now: Date }).now
+  return { pid: worker.pid, at: (rows[0] as { now: Date }).now }
 }
 
 /** The jobs as they ended; after two minutes, as they stand. A job that forge does not know is not among them. */

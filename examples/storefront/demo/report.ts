@@ -2,6 +2,12 @@ import type { Job } from 'forge'
 import type pg from 'pg'
 import type { Acknowledged } from './customers.ts'
 
+export interface Killed {
+  readonly pid: number
+  /** By the database's clock, just before the kill: reruns are timed by the same clock. */
+  readonly at: Date
+}
+
 export interface LoadRun {
   readonly wanted: number
   readonly orders: readonly Acknowledged[]
@@ -9,7 +15,7 @@ export interface LoadRun {
   readonly refused: number
   readonly placedMs: number
   readonly totalMs: number
-  readonly killedAt: Date
+  readonly killed: Killed
   readonly jobs: readonly Job[]
 }
 
@@ -66,8 +72,8 @@ export async function readResult(pool: pg.Pool, run: LoadRun): Promise<LoadResul
     pool.query<Effects>(effectsSql),
     pool.query<{ ms: number | null }>(
       `select (extract(epoch from min(at) - $2) * 1000)::float8 as ms
-       from storefront.step_starts where job_id = any($1::uuid[]) and at > $2`,
-      [interrupted, run.killedAt],
+       from storefront.step_starts where job_id = any($1::uuid[]) and at > $2 and pid <> $3`,
+      [interrupted, run.killed.at, run.killed.pid],
     ),
   ])
   return {
