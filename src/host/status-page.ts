@@ -166,7 +166,7 @@ th, td { text-align: left; padding: .4rem .8rem; vertical-align: top; white-spac
 tbody tr { border-top: 1px solid var(--line); }
 th { font-weight: 600; font-size: .85rem; color: var(--soft); }
 .number { text-align: right; }
-.long { width: 100%; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
+.long { width: 100%; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 td.id, code { font-family: ui-monospace, monospace; font-size: .9em; }
 td.none { color: var(--soft); }
 .good, .good dd { color: var(--good); } .late, .late dd { color: var(--late); } .bad, .bad dd { color: var(--bad); }

@@ -156,11 +156,16 @@ export class JobsService implements Service, JobEngine {
     await this.#doChores()
     if (!this.#worker) return
     const { db } = this.#parts.runtime
-    const [seen] = await db.control.run(lookAround, [this.#worker.laneIds, this.#parts.membership.epoch])
+    const [seen] = await db.control.run(lookAround, [
+      this.#worker.laneIds,
+      this.#parts.membership.epoch,
+      this.#worker.runningIds,
+    ])
     if (!seen) return
     if (seen.lane_max !== this.#laneMax) await this.#refresh()
     this.#laneMax = seen.lane_max
     if (seen.cancelled) this.#worker.cancel(seen.cancelled)
+    if (seen.strays) await this.#worker.releaseStrays(seen.strays)
     if (seen.ready) this.#worker.wake()
     if (seen.next_ms !== null) this.#armDue(seen.next_ms)
   }

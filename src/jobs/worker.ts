@@ -10,7 +10,7 @@ import { execute, type Execution } from './execute.js'
 import { decide, type Outcome } from './job.js'
 import type { Lanes } from './lanes.js'
 import { jobFinished, jobLost, jobRetried } from './news.js'
-import type { ClaimedRow } from './queries/claim.js'
+import { type ClaimedRow, releaseStrays } from './queries/claim.js'
 import { abortRun, type AbortKind, type JobRun } from './run.js'
 import type { Slots } from './slots.js'
 
@@ -64,6 +64,20 @@ export class Worker {
 
   get running(): number {
     return this.#runs.size
+  }
+
+  get runningIds(): string[] {
+    return [...this.#runs.keys()]
+  }
+
+  /** Hands back jobs that were claimed for this node and never reached it. */
+  async releaseStrays(ids: readonly string[]): Promise<void> {
+    const unknown = ids.filter((id) => !this.#runs.has(id))
+    if (unknown.length === 0) return
+    const { runtime, membership } = this.#parts
+    const rows = await runtime.db.control.run(releaseStrays, [unknown, membership.epoch])
+    runtime.log.warn(`forge: handed back ${rows.length} jobs whose claim was answered to a broken connection`)
+    this.wake()
   }
 
   /** Reads again which lanes exist for the names and capabilities of this process. */

@@ -56,6 +56,13 @@ describe('a process with forge in it', () => {
     await child.ready()
   })
 
+  it('learns of a failed start, although nothing else keeps it alive', async () => {
+    const env = { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/nowhere', FORGE_START_TIMEOUT: '300ms' }
+    await using child = start('worker', env)
+    expect(await child.exited).toEqual({ code: 1, signal: null })
+    expect(child.stderr).toMatch(/ForgeError: .*ECONNREFUSED/)
+  })
+
   it('is not told off when it adds its SIGTERM listener right after attach', async () => {
     await using child = start('heedful')
     await child.ready()

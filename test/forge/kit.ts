@@ -112,7 +112,8 @@ export async function shutGate(database: TestDatabaseAccess): Promise<Gate> {
     client.on('error', () => {})
     if (!isOpen) {
       refused += 1
-      return client.resetAndDestroy()
+      client.resetAndDestroy()
+      return
     }
     const upstream = connect(Number(target.port), target.hostname)
     upstream.on('error', () => {})

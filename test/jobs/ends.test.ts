@@ -106,6 +106,21 @@ describe('rescue', () => {
     expect(await node.jobs.get(handle.id)).toMatchObject({ crashes: 0, result: 1 })
   })
 
+  it('hands back what was claimed for a living node and never reached it', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('stray', { queue: 'stray', run: (_input: unknown, job) => job.attempt })
+    await using node = await attach()
+    const { id } = await job.enqueue({}, { delay: '1h' })
+    await database.query(
+      `update forge.job set state = 3, token = gen_random_uuid(), node = node.id, epoch = node.epoch, attempt = 1,
+              claims = 1, claimed_at = now() - interval '16 s'
+       from forge.node where node.id = $2 and job.id = $1`,
+      [id, node.id],
+    )
+    await until(async () => (await node.jobs.get(id))?.state === 'completed', { label: 'run after all' })
+    expect(await node.jobs.get(id)).toMatchObject({ attempt: 1, crashes: 0, result: 1 })
+  })
+
   /** As if a process had claimed these jobs and died: they run under a lease that is dead. */
   async function orphan(ids: readonly string[], crashes: number): Promise<void> {
     await database.query(

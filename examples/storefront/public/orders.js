@@ -76,7 +76,7 @@ function showOrder(/** @type {Element} */ row, /** @type {Order} */ order) {
 }
 
 function describe(/** @type {Step} */ step) {
-  const again = step.attempt > 1 ? `, attempt ${step.attempt}` : ''
+  const again = step.crashes > 0 ? ', after a crash' : step.attempt > 1 ? `, attempt ${step.attempt}` : ''
   switch (step.state) {
     case 'running':
       return step.percent === null || !step.note
@@ -87,11 +87,11 @@ function describe(/** @type {Step} */ step) {
       return `${step.note || 'failed'}; again in ${seconds} s`
     }
     case 'done':
-      return step.crashes > 0 ? 'done, after a crash' : `done${again}`
+      return `done${again}`
     case 'failed':
       return `given up: ${step.note}`
     default:
-      return step.crashes > 0 ? 'waiting, after a crash' : 'waiting'
+      return `waiting${again}`
   }
 }
 

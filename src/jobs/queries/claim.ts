@@ -73,13 +73,15 @@ export const promoteDue = statement<{ lane: number; n: number }>(
 
 /**
  * One look at everything a worker waits for: milliseconds to the next due job, whether a served lane has work, the
- * newest lane (is one unknown here?), and which of its running jobs were cancelled. The only statement of an idle worker's poll.
+ * newest lane (is one unknown here?), which of its running jobs were cancelled,
+ * and which jobs run under its epoch without being among those it knows ($3). The only statement of an idle worker's poll.
  */
 export const lookAround = statement<{
   next_ms: number | null
   ready: boolean
   lane_max: number | null
   cancelled: string[] | null
+  strays: string[] | null
 }>(
   'forge_look_around',
   (s) => `
@@ -88,5 +90,20 @@ export const lookAround = statement<{
          exists (select 1 from unnest($1::int[]) as l(lane) cross join lateral (
                    select 1 from ${s}.job where job.lane = l.lane and job.state = 2 limit 1) as one) as ready,
          (select max(id) from ${s}.job_lane) as lane_max,
-         (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and cancel_at is not null) as cancelled`,
+         (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and cancel_at is not null) as cancelled,
+         (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and id <> all ($3::uuid[])
+             and claimed_at < clock_timestamp() - interval '15 s') as strays`,
+)
+
+/**
+ * Jobs that were claimed for this epoch by a statement whose answer never arrived: nobody runs them, and the lease is
+ * in force, so rescue would never find them. Older than any answer that could still come (15 s, above).
+ */
+export const releaseStrays = statement<{ id: string }>(
+  'forge_release_strays',
+  (s) => `
+  update ${s}.job
+     set state = 2, attempt = attempt - 1, token = null, node = null, epoch = null, claimed_at = null
+   where id = any($1::uuid[]) and epoch = $2 and state = 3
+  returning id`,
 )
