@@ -8,4 +8,3 @@
  * string only user, host, port and database are ever shown.
  */
 export { run } from './run.js'
-export { type Output } from './output.js'

@@ -3,13 +3,13 @@
  * connection is a `Session` (one statement at a time, deadlines, destroyed when in doubt). The listener survives
  * outages of any length and says when it cannot hear. Migrations run under an advisory lock, in one transaction.
  */
-export { Listener, type ListenerOptions, type ListenerState, type ListenerTimes } from './listener.js'
+export { type ListenerState } from './listener.js'
 export { codeVersion, migrate, migrationStatus, type MigrationReport } from './migrate.js'
 export { prepareDatabase } from './prepare.js'
 export { connectionRoom, databaseClock, grantGaps, oldestTransaction, rolePrivileges } from './queries.js'
 export { checkSchemaName, quoteSchema } from './schema-name.js'
 export { Session, type Run, type SessionContext } from './session.js'
-export { PostgresSignals, type PostgresSignalsOptions } from './signals.js'
+export { PostgresSignals } from './signals.js'
 export { ClientSource, connectFailure, type HostPool, type Pooler } from './source.js'
 export { statement, type Statement } from './statement.js'
 export { transact, type TransactionOptions } from './transaction.js'

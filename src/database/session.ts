@@ -117,7 +117,7 @@ export class Session {
       return result
     } catch (error) {
       if (!isConnectionError(error) && this.#client === client)
-        await this.#plain(client, rollback).catch(() => {})
+        await this.#plain(client, rollback).catch(() => this.#drop())
       throw error
     }
   }

@@ -207,6 +207,7 @@ function checkPool(pool: unknown): HostPool {
     typeof pool === 'object' &&
     pool !== null &&
     typeof candidate.options === 'object' &&
+    candidate.options !== null &&
     typeof candidate.Client === 'function' &&
     typeof candidate.connect === 'function'
   if (!right) throw new ForgeError('FORGE_POOL_INVALID')

@@ -42,6 +42,6 @@ export function warnOfSignals(clock: Clock, log: Logger): () => void {
  * PostgreSQL is away, and all timers of forge are unref'd: a worker would end in the middle of an outage.
  */
 export function stayAlive(): () => void {
-  const handle = setInterval(() => {}, 2_147_483_647).unref()
+  const handle = setInterval(() => {}, 2_147_483_647)
   return () => clearInterval(handle)
 }

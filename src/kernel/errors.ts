@@ -91,8 +91,13 @@ export class ForgeError extends Error {
 
 /** True for a ForgeError of any copy of the package in this process (ESM and CommonJS, or two versions). */
 export function isForgeError(value: unknown, code?: ForgeErrorCode): value is ForgeError {
-  if (typeof value !== 'object' || value === null || !(brand in value)) return false
-  return code === undefined || (value as { code?: unknown }).code === code
+  try {
+    if (typeof value !== 'object' || value === null || !(brand in value)) return false
+    return code === undefined || codeOf(value) === code
+  } catch {
+    // A proxy that does not want to be asked.
+    return false
+  }
 }
 
 /** A second definition of one name, in production. */
@@ -141,10 +146,14 @@ const connectionCodes = new Set([
   'FORGE_DEADLINE',
 ])
 
-/** The `code` of any error that carries one, else ''. */
+/** The `code` of any error that carries one, else ''; never throws, whatever was thrown. */
 export function codeOf(error: unknown): string {
-  const code = (error as { code?: unknown } | null)?.code
-  return typeof code === 'string' ? code : ''
+  try {
+    const code = (error as { code?: unknown } | null)?.code
+    return typeof code === 'string' ? code : ''
+  } catch {
+    return ''
+  }
 }
 
 /** What node-postgres says without a code. */
@@ -154,8 +163,7 @@ const gone =
 /** True when the failure is the connection's, so that another connection may succeed. */
 export function isConnectionError(error: unknown): boolean {
   if (connectionCodes.has(codeOf(error))) return true
-  const message = error instanceof Error ? error.message : ''
-  return gone.test(message)
+  return typeof error === 'object' && gone.test(messageOf(error))
 }
 
 /** A short text for any thrown value; never throws, whatever was thrown. */

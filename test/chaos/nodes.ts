@@ -22,7 +22,7 @@ export async function startNode(
     execArgv: ['--import', new URL('../support/typescript.mjs', import.meta.url).href],
     env: { ...process.env, NODE_ENV: 'test' },
   })
-  await node.ready()
+  await node.ready({ deadlineMs: 60_000 })
   return node
 }
 

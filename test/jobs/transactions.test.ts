@@ -7,7 +7,7 @@ import { until } from '../support/until.js'
 
 const database = useDatabase()
 beforeAll(async () => {
-  await database.query('create table effect (job uuid not null, note text)')
+  await database.query('create table effect (job uuid not null, note text); grant all on effect to public')
 })
 
 describe("enqueue in the caller's transaction", () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { durationMs, ForgeError } from '../../src/kernel/index.js'
+import { durationMs, type ForgeError } from '../../src/kernel/index.js'
 
 test.each([
   [0, 0],
@@ -41,7 +41,7 @@ test.each([
   ['a BigInt', 5n],
   ['null', null],
   ['undefined', undefined],
-  ['an object', { valueOf: () => 5 }],
+  ['an object', { five: 5 }],
 ])('%s is no duration', (_, value) => {
   expect(() => durationMs(value)).toThrow(expect.objectContaining({ code: 'FORGE_DURATION_INVALID' }))
 })

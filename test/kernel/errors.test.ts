@@ -101,7 +101,7 @@ test('codes and messages are read from whatever was thrown', () => {
   ])
 })
 
-test('a message is made of values that do not want to be read, too', () => {
+test('values that do not want to be read are looked at all the same', () => {
   const explode = (): never => {
     throw new Error('touched')
   }
@@ -112,4 +112,10 @@ test('a message is made of values that do not want to be read, too', () => {
     Object.defineProperty(new Error('x'), 'message', { get: explode }),
   ]
   expect(hostile.map(messageOf)).toEqual(Array(4).fill('unreadable error'))
+  hostile.push(
+    new Proxy({}, { get: explode, has: explode }),
+    Object.defineProperty({}, 'code', { get: explode }),
+  )
+  expect(hostile.map(codeOf)).toEqual(Array(6).fill(''))
+  expect(hostile.some((value) => isForgeError(value) || isConnectionError(value))).toBe(false)
 })

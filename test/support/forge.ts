@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { inject } from 'vitest'
 import { type AttachOptions, createForge, type Forge, type ForgeNode, type Logger } from '../../src/index.js'
 import type { TestDatabaseAccess } from './database.js'
 
@@ -30,7 +31,9 @@ export interface Bundle {
 /** A fresh instance on the file's database, so that no test sees the definitions of another. */
 export function setup(database: TestDatabaseAccess, poolConfig?: pg.PoolConfig): Bundle {
   const forge = createForge()
-  const pool = database.pool(poolConfig)
+  const { runtimeRole } = inject('forgeDatabases')
+  const asRole = runtimeRole ? { options: `-c role=${runtimeRole}` } : {}
+  const pool = database.pool({ ...asRole, ...poolConfig })
   const { logger, heard } = listeningLogger()
   return {
     forge,

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import type { TestProject } from 'vitest/node'
 import pg from 'pg'
 import { ClientSource, migrate, quoteSchema } from '../../src/database/index.js'
@@ -11,6 +12,8 @@ declare module 'vitest' {
     forgeDatabases: Omit<TestRun, 'end'> & {
       /** Superuser or a role with CREATEDB; never the database that tests write to. */
       readonly adminUrl: string
+      /** The role that nodes under test run as, with the grants of docs/privileges.md alone; null: the owner. */
+      readonly runtimeRole: string | null
     }
   }
 }
@@ -23,10 +26,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const server = own ? null : await startServer(process.env.FORGE_TEST_PG || '18')
   try {
     const adminUrl = server?.url ?? (own as string)
-    const { end, ...run } = await beginRun(adminUrl, prepareTemplate)
-    project.provide('forgeDatabases', { adminUrl, ...run })
+    const runtimeRole = process.env.FORGE_TEST_ROLE === 'runtime' ? `forge_test_runtime_${process.pid}` : null
+    const { end, ...run } = await beginRun(adminUrl, (url) => prepareTemplate(url, runtimeRole))
+    project.provide('forgeDatabases', { adminUrl, runtimeRole, ...run })
     return async () => {
       if (!server) await end()
+      if (!server && runtimeRole) await onServer(adminUrl, `drop role ${runtimeRole}`)
       await server?.[Symbol.asyncDispose]()
     }
   } catch (error) {
@@ -42,9 +47,28 @@ async function startServer(major: string): Promise<EmbeddedPostgres> {
 }
 
 /** Runs once per run, on the empty template. Must leave no connection open: one would forbid cloning. */
-async function prepareTemplate(url: string): Promise<void> {
+async function prepareTemplate(url: string, runtimeRole: string | null): Promise<void> {
   const pool = new pg.Pool({ connectionString: url })
   const context = { schema: quoteSchema('forge'), clock: systemClock, logger: silentLogger, waitMs: 30_000 }
   await migrate({ ...context, source: new ClientSource(pool) })
   await pool.end()
+  if (runtimeRole) await onServer(url, `create role ${runtimeRole}; ${documentedGrants(runtimeRole)}`)
+}
+
+/** What docs/privileges.md says a runtime role needs, and nothing more. */
+function documentedGrants(role: string): string {
+  const page = readFileSync(new URL('../../docs/privileges.md', import.meta.url), 'utf8')
+  const grants = /```sql runtime\n(.*?)```/s.exec(page)?.[1]
+  if (!grants) throw new Error('docs/privileges.md has no block of grants for the runtime role.')
+  return grants.replaceAll('shop_app', role)
+}
+
+async function onServer(url: string, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
 }

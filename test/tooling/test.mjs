@@ -1,6 +1,7 @@
 /*
  * `npm test [-- filter …]`, on a fresh clone too: installs and builds what is missing, runs the suite, then the folders that
- * touch the database once more on the oldest PostgreSQL that is supported, and closes with one line that sums both.
+ * touch the database once more: the jobs under a role without DDL, all on the oldest PostgreSQL that is supported. One line
+ * closes, with the sum of all.
  * A filter, or a database of the caller's in TEST_DATABASE_URL, runs once. Needs nothing but Node and npm.
  */
 import { spawnSync } from 'node:child_process'
@@ -52,6 +53,9 @@ function runAll() {
   const once = args.length > 0 || process.env.TEST_DATABASE_URL || process.env.FORGE_TEST_PG
   const folders = databaseFolders.filter(hasTests)
   if (!once && folders.length > 0) {
+    runs.push(
+      runSuite('The jobs once more, under the runtime role', ['test/jobs'], { FORGE_TEST_ROLE: 'runtime' }),
+    )
     runs.push(
       runSuite(`The database once more, PostgreSQL ${oldestPostgres}`, folders, {
         FORGE_TEST_PG: oldestPostgres,

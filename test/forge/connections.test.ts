@@ -1,0 +1,110 @@
+import express from 'express'
+import pg from 'pg'
+import { describe, expect, inject, it } from 'vitest'
+import { useDatabase } from '../support/database.js'
+import { setup } from '../support/forge.js'
+import { until } from '../support/until.js'
+import { forgeConnections, serve, untilNothingIsLeft } from './kit.js'
+
+const database = useDatabase()
+
+/** Looks again and again while `work` goes on; gives the largest set of connections that it saw. */
+async function mostDuring(work: Promise<unknown>): Promise<string[]> {
+  let most: string[] = []
+  let busy = true
+  const done = work.finally(() => (busy = false))
+  while (busy) {
+    const now = await forgeConnections(database)
+    if (now.length > most.length) most = now
+  }
+  await done
+  return most
+}
+
+describe('connections of forge', () => {
+  it('are at most 3 for a gateway, whatever it is asked to enqueue, and the pool’s are the host’s', async () => {
+    const { forge, attach, pool } = setup(database)
+    const job = forge.job('gateway.load', { run: () => 1 })
+    await using node = await attach({ roles: ['gateway'] })
+    const work = Promise.all(Array.from({ length: 300 }, (_, n) => job.enqueue(n)))
+    const most = await mostDuring(work)
+    expect(most).toEqual(['forge:control', 'forge:listen', 'forge:pulse'])
+    expect(pool.totalCount).toBe(0)
+    await node.jobs.cancel({ all: true })
+  })
+
+  it('are at most 6 for a busy worker, the pulse included', async () => {
+    const { forge, attach, pool } = setup(database, { max: 3 })
+    const job = forge.job('worker.load', {
+      run: (n: number, context) =>
+        context.transaction(async (tx) => (await tx.query('SELECT $1::int', [n])).rows),
+    })
+    await using node = await attach({ roles: ['worker', 'scheduler'], concurrency: 20 })
+    const work = job
+      .enqueueMany(Array.from({ length: 500 }, (_, n) => n))
+      .then((handles) => Promise.all(handles.map((handle) => handle.result())))
+    const most = await mostDuring(work)
+    console.log(`A busy worker has ${most.length} connections: ${most.join(', ')}.`)
+    expect(most.length).toBeLessThanOrEqual(6)
+    expect(most).toContain('forge:pulse')
+    expect(pool.totalCount).toBeLessThanOrEqual(3)
+    expect((await node.health()).ready).toBe(true)
+  })
+
+  it('grow by one when somebody looks, and by no more however many look', async () => {
+    const { forge, pool } = setup(database)
+    const app = express()
+    await using node = await forge.attach(app, pool)
+    await using site = await serve(app)
+    const before = await forgeConnections(database)
+    const answers = await Promise.all(Array.from({ length: 20 }, () => site.ask('/forge')))
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]))
+    expect(await forgeConnections(database)).toEqual([...before, 'forge:reader'].sort())
+    expect(pool.totalCount).toBe(0)
+    await node.stop()
+    await untilNothingIsLeft(database, process.getActiveResourcesInfo())
+  })
+})
+
+describe('an idle node', () => {
+  const windowSeconds = 20
+  const perSecondMax = 1
+  /** The server itself works in the database now and then (autovacuum); one quiet window is enough. */
+  const windowsMax = 5
+
+  it('with all roles sends at most one statement per second', { timeout: 180_000 }, async () => {
+    await using node = await setup(database).attach()
+    const admin = new pg.Client({ connectionString: inject('forgeDatabases').adminUrl })
+    await admin.connect()
+    try {
+      const figures: number[] = []
+      while (figures.length < windowsMax && !figures.some((figure) => figure <= perSecondMax)) {
+        figures.push(await transactionsPerSecond(admin))
+      }
+      console.log(
+        `An idle node sends ${figures.map((figure) => figure.toFixed(2)).join(', ')} statements per second.`,
+      )
+      expect(Math.min(...figures)).toBeLessThanOrEqual(perSecondMax)
+      expect(Math.min(...figures)).toBeGreaterThan(0.2)
+      expect((await node.health()).checks.filter(({ ok }) => !ok)).toEqual([])
+    } finally {
+      await admin.end()
+    }
+  })
+
+  /** Each statement of an idle node is a transaction of its own. Asked from another database, which does not count. */
+  async function transactionsPerSecond(admin: pg.Client): Promise<number> {
+    const [fromCount, since] = [await transactions(admin), performance.now()]
+    const seconds = () => (performance.now() - since) / 1_000
+    await until(() => seconds() >= windowSeconds, { label: 'the window is over', deadlineMs: 60_000 })
+    return ((await transactions(admin)) - fromCount) / seconds()
+  }
+
+  async function transactions(admin: pg.Client): Promise<number> {
+    const { rows } = await admin.query<{ n: string }>(
+      'SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = $1',
+      [database.name],
+    )
+    return Number(rows[0]?.n)
+  }
+})
