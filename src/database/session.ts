@@ -123,6 +123,8 @@ export class Session {
   }
 
   async #commit(client: Client): Promise<void> {
+    // Lost before COMMIT, which work may not have minded: nothing was sent, so nothing is unknown.
+    if (this.#client !== client) throw new ForgeError('FORGE_CONNECTION_LOST')
     try {
       const { command } = await this.#inTime(client.query(commit), commit)
       // COMMIT of a transaction in which a statement failed answers ROLLBACK and raises nothing.

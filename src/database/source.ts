@@ -1,4 +1,3 @@
-import { Socket } from 'node:net'
 import type { Client, ClientConfig, PoolConfig } from 'pg'
 import { ForgeError, codeOf, messageOf } from '../kernel/index.js'
 import { begin, commit, backendPid, openSession } from './queries.js'
@@ -73,6 +72,8 @@ export class ClientSource {
     // A copy with the key in plain sight: pg hides it again in its own, and the pulse thread is sent this one.
     if (isWithKey(ssl)) config.ssl = { ...ssl, key: ssl.key }
     if (stream !== undefined) config.stream = stream
+    if (typeof config.connectionString === 'string')
+      config.connectionString = ownString(config.connectionString)
     return {
       ...config,
       application_name: name,
@@ -80,14 +81,6 @@ export class ClientSource {
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
     }
-  }
-
-  /** A configuration whose socket the caller can destroy, for a client that somebody else makes. */
-  configWithSocket(name: string): { config: ClientConfig; socket: () => Socket | undefined } {
-    const config = this.config(name)
-    if (config.stream) return { config, socket: () => undefined }
-    let socket: Socket | undefined
-    return { config: { ...config, stream: () => (socket = new Socket()) }, socket: () => socket }
   }
 
   /**
@@ -176,6 +169,16 @@ async function inTime<T>(client: Client, ms: number, work: Promise<T>): Promise<
 }
 
 /** @throws ForgeError FORGE_DATABASE_URL_INVALID */
+/** Parameters of a connection string that pg would set over forge's own name and deadlines. */
+const hostOnly =
+  /^(application_name|fallback_application_name|(statement|lock|query|connect)_timeout|idle_in_transaction_session_timeout)=/
+
+function ownString(text: string): string {
+  const [base = '', query] = text.split(/\?(.*)/s)
+  const kept = (query ?? '').split('&').filter((parameter) => parameter !== '' && !hostOnly.test(parameter))
+  return kept.length > 0 ? `${base}?${kept.join('&')}` : base
+}
+
 function makeClient(pool: HostPool, config: ClientConfig): Client {
   const { Client: Made } = pool as unknown as { Client: new (config: ClientConfig) => Client }
   try {

@@ -157,8 +157,7 @@ export function codeOf(error: unknown): string {
 }
 
 /** What node-postgres says without a code. */
-const gone =
-  /Connection terminated|Client has encountered a connection error|timeout expired|Query read timeout/
+const gone = /Connection terminated|Client (has encountered|was closed)|timeout expired|Query read timeout/
 
 /** True when the failure is the connection's, so that another connection may succeed. */
 export function isConnectionError(error: unknown): boolean {

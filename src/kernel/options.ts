@@ -173,7 +173,11 @@ export const option = {
       shows: shape.default.join(', '),
       ...shape,
       fromText: splitList,
-      read: (value, name) => list(value, name).map((item) => member(item, name, shape.of)),
+      read(value, name) {
+        const items = list(value, name).map((item) => member(item, name, shape.of))
+        if (items.length === 0) throw invalidOption(name, `must name at least one of ${shape.of.join(', ')}`)
+        return items
+      },
     }
   },
   /** Anything else: the room checks it by itself. */

@@ -66,6 +66,7 @@ test.each([
   'Connection terminated',
   'Connection terminated unexpectedly',
   'Client has encountered a connection error and is not queryable',
+  'Client was closed and is not queryable',
   'timeout expired',
   'Query read timeout',
 ])('so is an error without a code that says: %s', (message) => {

@@ -11,7 +11,7 @@ import path from 'node:path'
 import { install, root, toolNode } from './install.mjs'
 
 const oldestPostgres = '15'
-const databaseFolders = ['test/database', 'test/cluster', 'test/jobs', 'test/forge']
+const databaseFolders = ['test/database', 'test/cluster', 'test/jobs', 'test/forge', 'test/cli', 'test/docs']
 
 const args = process.argv.slice(2)
 const scratch = mkdtempSync(path.join(tmpdir(), 'forge-counts-'))
