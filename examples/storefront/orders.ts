@@ -3,11 +3,18 @@ import { z } from 'zod'
 import { pool } from './database.ts'
 import { invoice, payment, receipt, stock } from './jobs.ts'
 
+const idMax = 2_147_483_647
+
 /** What `POST /orders` takes. */
 export const orderInput = z.object({
-  customer: z.string().trim().min(1).max(80),
+  customer: z
+    .string()
+    .trim()
+    .min(1)
+    .max(80)
+    .regex(/^\P{Cc}*$/u, { error: 'holds control characters' }),
   items: z
-    .array(z.object({ productId: z.int().positive(), quantity: z.int().min(1).max(20) }))
+    .array(z.object({ productId: z.int().min(1).max(idMax), quantity: z.int().min(1).max(20) }))
     .min(1)
     .max(20)
     .refine((items) => new Set(items.map((item) => item.productId)).size === items.length, {

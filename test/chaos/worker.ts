@@ -12,6 +12,8 @@ const orders = JSON.parse(process.argv[2] ?? '{}') as {
 
 export interface ChaosInput {
   readonly ms: number
+  /** How long claims after the first take: a zombie that wakes finds the job running under another token. */
+  readonly holdMs?: number
   /** How the handler ends: see below. */
   readonly how?: 'return' | 'transaction' | 'throw' | 'snooze' | 'progress'
 }
@@ -50,7 +52,7 @@ const work = forge.job('chaos', {
       void report({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
     })
     // Deaf to its signal on purpose: what a zombie sends must be refused, not merely not sent.
-    if (job.fence.n === 1) await wait(input.ms)
+    await wait(job.fence.n === 1 ? input.ms : (input.holdMs ?? 0))
     try {
       return await end(input, job)
     } finally {
