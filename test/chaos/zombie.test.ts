@@ -75,6 +75,9 @@ it(
     const verdict = checkHistory(recording.events, { attemptsMax: 20 })
     expect(verdict.ok, verdict.summary).toBe(true)
     expect(recording).toMatchObject({ deadClaims: 0, staleResults: 0 })
+    // The first claim and the heir's: a put-back by the zombie would have led to a third.
+    const claims = await database.query('select distinct claims from forge.job_history')
+    expect(claims).toEqual([{ claims: 2 }])
     expect(enqueued).toHaveLength(pairs * roundsEach)
     const slowest = Math.max(...abortsMs)
     process.stdout.write(
