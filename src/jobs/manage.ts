@@ -15,6 +15,7 @@ import {
   countJobs,
   type JobRow,
   listJobs,
+  listJobsById,
   retryFinished,
   retryWaiting,
 } from './queries/manage.js'
@@ -135,7 +136,8 @@ export class Jobs {
 
   async #list(filter: JobFilter): Promise<Job[]> {
     const { values, limit } = readFilter(filter, { limitDefault: 50, limitMax: 200 })
-    return (await this.#runtime.db.reader.run(listJobs, [...values, limit])).map(toJob)
+    const list = filter.ids ? listJobsById : listJobs
+    return (await this.#runtime.db.reader.run(list, [...values, limit])).map(toJob)
   }
 }
 

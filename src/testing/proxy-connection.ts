@@ -92,14 +92,8 @@ export class ProxiedConnection implements ProxyConnection {
 
   reset(): void {
     this.#finish()
-    this.#client.resetAndDestroy()
-    this.#resetServer()
-  }
-
-  /** While it connects, a socket would put its reset off until it has connected, which may take minutes. */
-  #resetServer(): void {
-    if (this.#server.connecting) this.#server.destroy()
-    else this.#server.resetAndDestroy()
+    resetSocket(this.#client)
+    resetSocket(this.#server)
   }
 
   #finish(): void {
@@ -172,11 +166,21 @@ export class ProxiedConnection implements ProxyConnection {
     if (order.direction === 'toServer') {
       // The server gets an orderly end: a reset could overtake bytes that it has not read yet.
       this.#server.end(direction === 'toServer' ? last : Buffer.alloc(0))
-      this.#client.resetAndDestroy()
-      systemClock.timer(serverCloseMs, () => this.#resetServer())
+      resetSocket(this.#client)
+      systemClock.timer(serverCloseMs, () => resetSocket(this.#server))
     } else {
       this.#client.write(last, () => this.reset())
     }
     order.fulfil(this)
   }
+}
+
+/**
+ * While it connects, a socket would put its reset off until it has connected, which may take minutes; while its end is
+ * on the way the system refuses the reset, and the socket would never close.
+ */
+function resetSocket(socket: Socket): void {
+  const ending = socket.writableEnded && !socket.writableFinished
+  if (socket.connecting || ending) socket.destroy()
+  else socket.resetAndDestroy()
 }

@@ -239,14 +239,6 @@ describe('a connection that breaks', () => {
     })
     await expect(stuck).rejects.toThrow('mine')
     expect([pool.totalCount, pool.idleCount]).toEqual([0, 0])
-    const { Socket } = await import('node:net')
-    const emit = Socket.prototype.emit
-    const ids = new Map<unknown, number>()
-    Socket.prototype.emit = function (name: any, ...rest: any[]) { if (!ids.has(this)) ids.set(this, ids.size); if (name !== 'data' && name !== 'resume' && name !== 'pause') process.stderr.write(`H ${ids.get(this)} ${String(name)} ${rest.map((r) => r?.code ?? typeof r)}\n`); return emit.call(this, name, ...rest) } as any
-    const rd = Socket.prototype.resetAndDestroy
-    Socket.prototype.resetAndDestroy = function () { process.stderr.write(`H ${ids.get(this)} resetAndDestroy ${this.writableEnded} ${this.writableFinished} ${this.destroyed} ${!!(this as any)._handle}\n`); return rd.call(this) }
-    const rd2 = Socket.prototype.end
-    Socket.prototype.end = function (...a: any[]) { process.stderr.write(`H ${ids.get(this)} end()\n`); return (rd2 as any).call(this, ...a) } as any
     proxy.resume()
     await until(async () => !(await isThere('stuck')), { label: 'it is rolled back' })
   })

@@ -33,23 +33,29 @@ const historyColumns = `
   j.claimed_at, j.finished_at, j.node, false as cancel_requested, null::jsonb as progress,
   j.input, j.result, j.result_too_large, j.errors, j.reason`
 
-/** $1 states, $2 queue, $3 name, $4 only ids below, $5 ids; null means "any". The same for hot rows and history. */
-const matches = `
+/** $1 states, $2 queue, $3 name, $4 only ids below; null means "any". The same for hot rows and history. */
+const matchesRest = `
   ($1::smallint[] is null or j.state = any($1)) and ($2::text is null or l.queue = $2)
-  and ($3::text is null or l.name = $3) and ($4::uuid is null or j.id < $4) and ($5::uuid[] is null or j.id = any($5))`
+  and ($3::text is null or l.name = $3) and ($4::uuid is null or j.id < $4)`
+
+/** $5 ids, or null for any. */
+const matches = `${matchesRest} and ($5::uuid[] is null or j.id = any($5))`
+
+/** $5 ids. Without the "or null": a prepared plan that must serve both walks the whole history for one id. */
+const matchesIds = `${matchesRest} and j.id = any($5::uuid[])`
 
 /** Newest first (ids are version 7: they rise with time). A job in both places is being retried: the hot row counts. */
-export const listJobs = statement<JobRow>(
-  'forge_list_jobs',
-  (s) => `
+const listed = (condition: string) => (s: string) => `
   select * from (
-    (select ${hotColumns} from ${s}.job j join ${s}.job_lane l on l.id = j.lane where ${matches}
+    (select ${hotColumns} from ${s}.job j join ${s}.job_lane l on l.id = j.lane where ${condition}
      order by j.id desc limit $6)
     union all
-    (select ${historyColumns} from ${s}.job_history j join ${s}.job_lane l on l.id = j.lane where ${matches}
+    (select ${historyColumns} from ${s}.job_history j join ${s}.job_lane l on l.id = j.lane where ${condition}
      order by j.id desc limit $6)
-  ) as both_places order by id desc limit $6`,
-)
+  ) as both_places order by id desc limit $6`
+
+export const listJobs = statement<JobRow>('forge_list_jobs', listed(matches))
+export const listJobsById = statement<JobRow>('forge_list_jobs_by_id', listed(matchesIds))
 
 /** States of unfinished jobs, each counted up to $1 + 1; finished ones from the tally. */
 export const countJobs = statement<{ state: number; n: number }>(
