@@ -24,6 +24,8 @@ export {
   type JobDefinition,
   type JobError,
   type JobFilter,
+  type PlainJob,
+  type SchemaJob,
   type JobHandle,
   type Jobs,
   type JobSettings,

@@ -80,7 +80,7 @@ function readTimeout(options: unknown): number | undefined {
 }
 
 /** What this process knows of itself; asks nobody, so that a probe is cheap and never hangs. */
-export function readHealth({
+function readHealth({
   cluster,
   signals,
   runtime,

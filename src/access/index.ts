@@ -4,4 +4,4 @@
  * denies.
  */
 export { accessOptions, type Access, type Authorize } from './options.js'
-export { decide, type Decision, type Policy } from './policy.js'
+export { decide, type Policy } from './policy.js'

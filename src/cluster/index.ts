@@ -7,7 +7,7 @@
  * for a whole lease may bury others, and whoever returns renews first. A node that cannot renew distrusts its own
  * lease before it ends and aborts its handlers; one that was declared dead takes a new epoch.
  */
-export { beaten, contactChanged, deathsSeen, leaseLost } from './news.js'
+export { contactChanged, deathsSeen, leaseLost } from './news.js'
 export { clusterOptions } from './options.js'
 export { listNodes, liveLease, type NodeRow, undeadLease } from './queries.js'
 export { ClusterService, type Membership } from './service.js'

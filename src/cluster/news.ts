@@ -8,6 +8,3 @@ export const contactChanged = news<{ readonly trusted: boolean }>('cluster.conta
 
 /** Somebody's lease expired, or did within the last minute: there may be work to rescue. */
 export const deathsSeen = news<{ readonly expired: number }>('cluster.deaths.seen')
-
-/** One renewal, with the time it took in milliseconds. */
-export const beaten = news<{ readonly tookMs: number }>('cluster.beaten')

@@ -14,7 +14,7 @@ import {
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { LeaseTimes } from './beater.js'
-import { beaten, contactChanged, deathsSeen, leaseLost } from './news.js'
+import { contactChanged, deathsSeen, leaseLost } from './news.js'
 import { type clusterOptions, frozenMsMax, trustShare } from './options.js'
 import { Pulse } from './pulse.js'
 import {
@@ -135,7 +135,6 @@ export class ClusterService implements Service, Membership {
     if (seen.epoch !== this.#epoch) return
     if (!seen.renewed) return void this.#rejoin(seen.epoch)
     this.#first.resolve()
-    news.emit(beaten, { tookMs: seen.tookMs })
     this.#changeTrust(this.#pulse.trusted)
     this.#armCheck()
     if (seen.deaths || seen.expired > 0) news.emit(deathsSeen, { expired: seen.expired })

@@ -4,13 +4,13 @@
  * outages of any length and says when it cannot hear. Migrations run under an advisory lock, in one transaction.
  */
 export { type ListenerState } from './listener.js'
-export { codeVersion, migrate, migrationStatus, type MigrationReport } from './migrate.js'
+export { codeVersion, migrate, migrationStatus } from './migrate.js'
 export { prepareDatabase } from './prepare.js'
 export { connectionRoom, databaseClock, grantGaps, oldestTransaction, rolePrivileges } from './queries.js'
 export { checkSchemaName, quoteSchema } from './schema-name.js'
-export { Session, type Run, type SessionContext } from './session.js'
+export { Session } from './session.js'
 export { PostgresSignals } from './signals.js'
-export { ClientSource, connectFailure, type HostPool, type Pooler } from './source.js'
+export { ClientSource, type HostPool, type Pooler } from './source.js'
 export { statement, type Statement } from './statement.js'
 export { transact, type TransactionOptions } from './transaction.js'
 export { checkTx, onCommit, type Tx } from './tx.js'

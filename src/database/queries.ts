@@ -3,6 +3,9 @@ import { statement } from './statement.js'
 /**
  * Settings of a connection of our own, and who answers, in one trip. Behind a pooler the backend that answers is not
  * the one the protocol named ($1), and then no session setting is made: it would leak to the pooler's next client.
+ *
+ * No sequential scans where an index serves: a plan that is made while the tables are empty, and kept, would read all
+ * of them when they are full. No JIT: what is discouraged is priced so high that it would be compiled.
  */
 export const openSession = statement<{ pid: number; version: number; standby: boolean }>(
   'forge_open_session',
@@ -17,6 +20,8 @@ export const openSession = statement<{ pid: number; version: number; standby: bo
                   set_config('idle_in_transaction_session_timeout', $5, false),
                   set_config('idle_session_timeout', '0', false),
                   set_config('datestyle', 'iso', false),
+                  set_config('enable_seqscan', 'off', false),
+                  set_config('jit', 'off', false),
                   set_config('default_transaction_isolation', 'read committed', false),
                   set_config('default_transaction_read_only', 'off', false),
                   set_config('client_min_messages', 'warning', false) ]
@@ -28,7 +33,8 @@ export const openTransaction = statement(
   'forge_open_transaction',
   () => `
   select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),
-         set_config('idle_in_transaction_session_timeout', $3, true)`,
+         set_config('idle_in_transaction_session_timeout', $3, true), set_config('enable_seqscan', 'off', true),
+         set_config('jit', 'off', true)`,
 )
 
 export const backendPid = statement<{ pid: number }>(

@@ -236,7 +236,7 @@ export async function close(client: Client): Promise<void> {
 const authCodes = new Set(['28P01', '28000', '42501'])
 
 /** The typed form of a failure to connect. */
-export function connectFailure(error: unknown): unknown {
+function connectFailure(error: unknown): unknown {
   if (error instanceof ForgeError) return error
   const code = codeOf(error)
   const detail = `${messageOf(error)}.`

@@ -45,9 +45,11 @@ export function createRoutes(running: () => NodeView | null): Handler {
   return (req, res) => {
     const view = running()
     answer(req, res, view).catch((error: unknown) => {
-      view?.log.error(`forge: a page failed: ${messageOf(error)}`)
-      if (!res.headersSent) send(res, text(500, 'internal error'))
-      else res.destroy()
+      // What a stop cut short is not a fault.
+      const runs = running() !== null
+      if (runs) view?.log.error(`forge: a page failed: ${messageOf(error)}`)
+      if (res.headersSent) res.destroy()
+      else send(res, runs ? text(500, 'internal error') : notRunning)
     })
   }
 }
@@ -57,7 +59,7 @@ async function answer(req: IncomingMessage, res: ServerResponse, view: NodeView 
   if (!methods.includes(req.method ?? '')) return send(res, text(405, 'method not allowed'))
   if (path === '/live') return send(res, probe(true))
   if (path === '/ready') return send(res, probe(view?.ready() ?? false))
-  if (!view) return send(res, text(503, 'forge is not running'))
+  if (!view) return send(res, notRunning)
   const decision = await decide(req, view.policy)
   if (decision === 'unavailable') return send(res, text(503, 'the access check did not answer'))
   if (decision === 'denied') return send(res, text(403, 'forbidden'))
@@ -101,6 +103,8 @@ function text(status: number, body: string): Answer {
   return { status, type: 'text/plain', body: `${body}\n` }
 }
 
+const notRunning = text(503, 'forge is not running')
+
 function probe(good: boolean): Answer {
   return {
     status: good ? 200 : 503,
@@ -111,9 +115,10 @@ function probe(good: boolean): Answer {
 
 /**
  * The path that leads to this mount, as the browser spells it; only asked on the page at its root, so that nothing but
- * slashes follows it. Always one slash first, so never another host.
+ * slashes follows it. One slash first, so never another host.
  */
 function mountOf(req: IncomingMessage & { originalUrl?: string }): string {
   const whole = (req.originalUrl ?? req.url ?? '/').split('?', 1)[0] as string
-  return `/${withoutLastSlashes(whole).replace(/^[/\\]+/, '')}`
+  const mount = withoutLastSlashes(whole).replace(/^[/\\]+/, '')
+  return mount && `/${mount}`
 }

@@ -22,8 +22,7 @@ export {
   type SchemaJob,
 } from './face.js'
 export { type JobError, type JobState, jobStates, type Priority } from './job.js'
-export { type Changed, type Job, type JobCounts, type JobFilter, Jobs } from './manage.js'
-export { jobFinished, jobLost, jobRetried, jobsRescued } from './news.js'
+export { type Changed, type Job, type JobCounts, type JobFilter, type Jobs, StoredJobs } from './manage.js'
 export { jobsOptions } from './options.js'
 export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
 export { keepDays } from './prune.js'

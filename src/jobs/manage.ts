@@ -1,4 +1,4 @@
-import { asRecord, ForgeError, isUuid, unknownOption } from '../kernel/index.js'
+import { asRecord, ForgeError, isUuid, storableText, unknownOption } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { topics } from './hints.js'
 import {
@@ -74,7 +74,27 @@ const countMax = 10_000
 const filterKnown = ['ids', 'state', 'queue', 'name', 'before', 'limit', 'all']
 
 /** `node.jobs`: looking at jobs and changing them, from any node. */
-export class Jobs {
+export interface Jobs {
+  /** One job, or null when there is none (it never was, or its retention has passed). */
+  get(id: string): Promise<Job | null>
+  /** Newest first; the next page is `{ …filter, before: last.id }`. */
+  list(filter?: JobFilter): Promise<readonly Job[]>
+  /** How many jobs are in each state now; finished ones as long as they are kept. */
+  counts(): Promise<JobCounts>
+  /**
+   * Runs jobs again: finished ones that did not complete come back with fresh attempts, retryable ones stop waiting.
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
+   */
+  retry(which: string | readonly string[] | JobFilter): Promise<Changed>
+  /**
+   * Cancels jobs: waiting ones end at once; running ones are marked, and their handler's signal aborts.
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
+   */
+  cancel(which: string | readonly string[] | JobFilter, reason?: string): Promise<Changed>
+}
+
+/** The jobs of one schema, read and changed through forge's own connections. */
+export class StoredJobs implements Jobs {
   readonly #runtime: Runtime
   readonly #keep: Keep
 
@@ -83,13 +103,11 @@ export class Jobs {
     this.#keep = keep
   }
 
-  /** One job, or null when there is none (it never was, or its retention has passed). */
   async get(id: string): Promise<Job | null> {
     const [row] = await this.#list({ ids: [id], limit: 1 })
     return row ?? null
   }
 
-  /** Newest first; the next page is `{ …filter, before: last.id }`. */
   list(filter: JobFilter = {}): Promise<readonly Job[]> {
     return this.#list(filter)
   }
@@ -103,10 +121,6 @@ export class Jobs {
     return { ...counts, estimated }
   }
 
-  /**
-   * Runs jobs again: finished ones that did not complete come back with fresh attempts, retryable ones stop waiting.
-   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
-   */
   async retry(which: string | readonly string[] | JobFilter): Promise<Changed> {
     const { values, limit } = readChange(which)
     const { control } = this.#runtime.db
@@ -117,19 +131,10 @@ export class Jobs {
     return { ids, more: finished.length === limit || waiting.length === limit }
   }
 
-  /**
-   * Cancels jobs: waiting ones end at once; running ones are marked, and their handler's signal aborts.
-   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
-   */
   async cancel(which: string | readonly string[] | JobFilter, reason = 'cancelled'): Promise<Changed> {
     const { values, limit } = readChange(which)
-    const cut = String(reason).slice(0, 1_000)
-    const rows = await this.#runtime.db.control.run(cancelJobs, [
-      ...values,
-      limit,
-      cut,
-      this.#keep.completedMs,
-    ])
+    const given = [...values, limit, storableText(reason, 1_000), this.#keep.completedMs]
+    const rows = await this.#runtime.db.control.run(cancelJobs, given)
     for (const row of rows) if (row.running) this.#runtime.signals.hint(topics.cancel, row.id)
     return { ids: rows.map((row) => row.id).sort(), more: rows.length === limit }
   }

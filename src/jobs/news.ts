@@ -16,6 +16,3 @@ export const jobRetried = news<{ readonly id: string; readonly name: string; rea
 
 /** Something this node wanted to write about a job was refused: the claim is no longer the current one. */
 export const jobLost = news<{ readonly id: string; readonly name: string }>('jobs.lost')
-
-/** Jobs of lost nodes were taken back. */
-export const jobsRescued = news<{ readonly ids: readonly string[] }>('jobs.rescued')

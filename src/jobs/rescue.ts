@@ -2,7 +2,6 @@ import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { topics } from './hints.js'
 import { crashesMax, type Keep } from './job.js'
-import { jobsRescued } from './news.js'
 import { quarantineJobs, rescueJobs } from './queries/upkeep.js'
 
 /**
@@ -34,7 +33,6 @@ export class Rescue {
         this.#runtime.log.error(`forge: quarantined ${poison.length} jobs that keep losing their process`)
       if (rows.length === 0) return
       this.#runtime.log.warn(`forge: took back ${rows.length} jobs of nodes that were lost`)
-      this.#runtime.news.emit(jobsRescued, { ids: rows.map((row) => row.id) })
       this.#runtime.signals.hint(topics.later, 'rescue')
     } catch (error) {
       this.#runtime.log.debug(`forge: the sweep for lost jobs failed: ${messageOf(error)}`)

@@ -10,11 +10,11 @@ import { createHandle, type HandleParts, type JobEngine, type JobHandle } from '
 import { topics } from './hints.js'
 import type { Keep } from './job.js'
 import { Lanes } from './lanes.js'
-import { Jobs } from './manage.js'
+import { type Jobs, StoredJobs } from './manage.js'
 import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
-import { jobRetried } from './news.js'
+import { jobLost, jobRetried } from './news.js'
 import { countQueues } from './queries/manage.js'
 import { lookAround, promoteDue } from './queries/claim.js'
 import { Rescue } from './rescue.js'
@@ -72,7 +72,7 @@ export class JobsService implements Service, JobEngine {
     this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
-    this.jobs = new Jobs(runtime, keep)
+    this.jobs = new StoredJobs(runtime, keep)
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
       cancel: async (id, reason) => (await this.jobs.cancel(id, reason)).ids.length > 0,
@@ -91,6 +91,11 @@ export class JobsService implements Service, JobEngine {
     await this.#refresh()
     this.#offs.push(registry.onChange(() => void this.#onDefinition()))
     this.#offs.push(runtime.news.on(deathsSeen, () => void this.#rescue.sweep()))
+    this.#offs.push(
+      runtime.news.on(jobLost, ({ id, name }) =>
+        runtime.log.warn(`forge: ${name} ${id} was taken over; what this node wrote for it was refused`),
+      ),
+    )
     this.#offs.push(runtime.news.on(jobRetried, ({ delayMs }) => this.#armDue(delayMs)))
     this.#offs.push(runtime.signals.subscribe(topics.ready, (keys) => this.#onReady(keys)))
     this.#offs.push(runtime.signals.subscribe(topics.later, () => void this.tick()))

@@ -8,7 +8,7 @@ export type Duration = number | `${number}${Unit}`
 const unitMs: Record<Unit, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
 /** Ten years: beyond it a duration is a mistake, and timestamps stay far from PostgreSQL's limits. */
-export const durationMsMax = 3_653 * 86_400_000
+const durationMsMax = 3_653 * 86_400_000
 
 /**
  * The whole milliseconds of a duration.

@@ -18,11 +18,11 @@ export {
   NotAttached,
   type ForgeErrorCode,
 } from './errors.js'
-export { encodeForgiving, encodeStrict, storable, storableText, type GateLimits } from './gate.js'
+export { encodeForgiving, encodeStrict, storable, storableText } from './gate.js'
 export { idFactory, isUuid, randomId } from './ids.js'
 export { startAll, stopAll, type Service } from './lifecycle.js'
 export { quietLogger, silentLogger, type Logger } from './log.js'
-export { createNewsDesk, news, type News, type NewsDesk } from './news.js'
+export { createNewsDesk, news, type NewsDesk } from './news.js'
 export {
   asRecord,
   envName,
@@ -34,7 +34,6 @@ export {
   resolveOptions,
   splitList,
   unknownOption,
-  type OptionSpec,
   type OptionTable,
   type Resolved,
 } from './options.js'

@@ -3,5 +3,5 @@
  * the environment.
  */
 export { environment, isDevelopment } from './environment.js'
-export { allRoles, checkCapability, runtimeOptions, type Role, type RuntimeConfig } from './options.js'
+export { checkCapability, runtimeOptions, type Role } from './options.js'
 export { createRuntime, type Database, type Runtime, type RuntimeParts, type Span } from './runtime.js'

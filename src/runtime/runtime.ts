@@ -45,7 +45,7 @@ export interface RuntimeParts {
   readonly runtime: Runtime
   readonly signals: PostgresSignals
   /** Closes the shared connections; the last step of stop. */
-  close(): Promise<void>
+  readonly close: () => Promise<void>
 }
 
 const statementMs = 10_000

@@ -33,6 +33,6 @@ export function isAbout(message: unknown, kind: Started['kind'], id?: string): m
 
 /** Lets it stop by itself and waits for its end. */
 export async function stopNode(node: NodeProcess): Promise<number | null> {
-  node.send({ kind: 'stop' })
+  await node.send({ kind: 'stop' })
   return (await node.exited).code
 }

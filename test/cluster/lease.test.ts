@@ -175,7 +175,7 @@ describe('the pulse', () => {
   })
 
   it('runs on the main loop when the host brings its own socket, and health says so', async () => {
-    const { attach, forge } = setup(database, { stream: () => new Socket() } as object)
+    const { attach, forge } = setup(database, { stream: () => new Socket() })
     const job = forge.job('by.main.loop', { queue: 'main', run: () => 'ran' })
     await using node = await attach({ lease })
     const pulse = (await node.health()).checks.find((check) => check.name === 'pulse')

@@ -46,12 +46,13 @@ async function freshDatabase(): Promise<TestDatabase> {
 
 async function startDemo(database: TestDatabase) {
   const demo = run(['--quiet'], database)
-  const text = await until(() => /Ctrl-C ends everything/.test(demo.output()) && demo.output(), {
+  await until(() => demo.output().includes('Ctrl-C ends everything'), {
     label: 'the demo says where to look',
     deadlineMs: 40_000,
   }).catch((error: unknown) => {
     throw new Error(`The demo said:\n${demo.output()}`, { cause: error })
   })
+  const text = demo.output()
   const url = /Storefront +(http:\S+)/.exec(text)?.[1] as string
   const pids = [...text.matchAll(/process (\d+)/g)].map((match) => Number(match[1]))
   expect(pids).toHaveLength(2)

@@ -235,10 +235,11 @@ describe('stopping', () => {
     const { forge, attach } = setup(database)
     const job = forge.job('never.done', { run: () => 1 })
     const node = await attach({ queues: { '*': false } })
-    const result = (await job.enqueue()).result()
-    const refused = expect(result).rejects.toMatchObject({ code: 'FORGE_STOPPED' })
+    const handle = await job.enqueue()
+    const refused = expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_STOPPED' })
     await node.stop()
     await refused
+    await expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_STOPPED' })
   })
 
   it('hands back what does not end in time without using an attempt, and lets the rest finish', async () => {

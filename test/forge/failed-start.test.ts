@@ -23,6 +23,9 @@ interface Failure {
   readonly cleanUp?: () => Promise<unknown>
 }
 
+/** The longest `startTimeout` here, and what it takes to close what was opened. */
+const failMsMax = 8_000
+
 type Break = (context: TestContext) => Failure | Promise<Failure>
 
 function withUrl(change: (url: URL) => void): pg.Pool {
@@ -193,11 +196,13 @@ describe('a start that fails', () => {
       const pool = ('pool' in failure ? failure.pool : database.pool()) as HostPool
       const before = openResources()
       const attaching = forge.attach(app, pool, { logger, ...failure.options })
+      const since = performance.now()
       await expect(attaching).rejects.toMatchObject({
         name: 'ForgeError',
         code: failure.code,
         message: expect.stringMatching(failure.says) as string,
       })
+      expect(performance.now() - since).toBeLessThan(failMsMax)
       await failure.cleanUp?.()
       await untilNothingIsLeft(database, before)
       const message = expect.stringMatching(/^forge did not start: /) as string

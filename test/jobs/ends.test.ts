@@ -163,7 +163,7 @@ describe('history', () => {
     const [row] = await database.query<{ part: string }>(
       `select 'job_history_' || to_char((now() at time zone 'UTC')::date + 4, 'YYYYMMDD') as part`,
     )
-    await until(async () => await exists(row?.part as string), { label: 'made at start' })
+    await until(() => exists(row?.part as string), { label: 'made at start' })
     await database.query(`drop table forge.${row?.part}`)
     expect(await (await job.enqueue({})).result()).toBe('kept')
     expect(await exists(row?.part as string)).toBe(true)

@@ -40,7 +40,7 @@ describe('what JSON or PostgreSQL would lose is refused, with its path', () => {
     ['a symbol', [Symbol('s')], 'input[0]', 'type symbol'],
     ['a boxed symbol', [Object(Symbol('s'))], 'input[0]', 'type symbol'],
     ['undefined in an array', { a: [1, undefined] }, 'input.a[1]', 'type undefined'],
-    ['a hole in an array', { a: [1, , 3] }, 'input.a[1]', 'type undefined'],  
+    ['a hole in an array', { a: [1, , 3] }, 'input.a[1]', 'type undefined'],
     ['an invalid Date', { at: new Date(Number.NaN) }, 'input.at', 'invalid Date'],
     ['a Map', { m: new Map([[1, 2]]) }, 'input.m', 'a Map'],
     ['a Set', { m: new Set([1]) }, 'input.m', 'a Set'],

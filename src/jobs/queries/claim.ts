@@ -88,7 +88,9 @@ export const lookAround = statement<{
   select (select extract(epoch from (min(run_at) - clock_timestamp())) * 1000
             from ${s}.job where state in (0, 4))::float8 as next_ms,
          exists (select 1 from unnest($1::int[]) as l(lane) cross join lateral (
-                   select 1 from ${s}.job where job.lane = l.lane and job.state = 2 limit 1) as one) as ready,
+                   select 1 from ${s}.job where job.lane = l.lane and job.state = 2
+                   -- The order ties it to the index: for any one row the planner would rather read the table.
+                   order by job.due limit 1) as one) as ready,
          (select max(id) from ${s}.job_lane) as lane_max,
          (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and cancel_at is not null) as cancelled,
          (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and id <> all ($3::uuid[])

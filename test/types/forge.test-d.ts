@@ -1,0 +1,95 @@
+import { createServer as createHttpServer } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
+import express from 'express'
+import pg from 'pg'
+import { expectTypeOf } from 'vitest'
+import {
+  type AttachOptions,
+  forge,
+  ForgeError,
+  type ForgeErrorCode,
+  type ForgeNode,
+  isForgeError,
+  type Job,
+  type JobState,
+  type Logger,
+} from '../../src/index.js'
+
+/* Compiled by `npm run check:types`, never run. */
+const pool = new pg.Pool()
+
+export async function whatForgeIsMountedOn(): Promise<void> {
+  expectTypeOf(await forge.attach(express(), pool)).toEqualTypeOf<ForgeNode>()
+  await forge.attach(express.Router(), pool)
+  await forge.attach(createHttpServer(), pool)
+  await forge.attach(createHttpsServer(), pool)
+  await forge.attach(null, pool)
+  // @ts-expect-error no app at all is said with null
+  await forge.attach(undefined, pool)
+  // @ts-expect-error a connection string is no pool
+  await forge.attach(null, 'postgres://localhost/shop')
+  // @ts-expect-error a client is no pool
+  await forge.attach(null, new pg.Client())
+}
+
+export async function optionsOfAttach(): Promise<void> {
+  const options: AttachOptions = {
+    roles: ['gateway', 'worker'],
+    schema: 'jobs',
+    migrate: 'check',
+    capabilities: ['media'],
+    logger: false,
+    signals: true,
+    startTimeout: '1m',
+    stopTimeout: 5_000,
+    lease: { ms: '10s', renewMs: '3s' },
+    concurrency: 5,
+    queues: { mail: { concurrency: 2 }, '*': false },
+    retention: { completed: '1d' },
+    dashboard: { authorize: async (req) => (req.headers.cookie ? 'read' : false), title: 'Shop' },
+    path: '/ops',
+  }
+  await forge.attach(null, pool, options)
+  await forge.attach(null, pool, Object.freeze(options))
+  expectTypeOf(console).toExtend<Logger>()
+  await forge.attach(null, pool, { logger: console })
+  // @ts-expect-error no such option
+  await forge.attach(null, pool, { concurency: 5 })
+  // @ts-expect-error no such role
+  await forge.attach(null, pool, { roles: ['wroker'] })
+  // @ts-expect-error no such option of the group
+  await forge.attach(null, pool, { lease: { renewMS: 1 } })
+  // @ts-expect-error a duration has a unit
+  await forge.attach(null, pool, { stopTimeout: '20' })
+  // @ts-expect-error true is no kind of access
+  await forge.attach(null, pool, { dashboard: { authorize: () => true } })
+}
+
+export async function theNode(node: ForgeNode): Promise<void> {
+  expectTypeOf(node.id).toEqualTypeOf<string>()
+  expectTypeOf(
+    await node.transaction(async (tx) => (await tx.query('SELECT $1', [1])).rows.length),
+  ).toEqualTypeOf<number>()
+  expectTypeOf(await node.jobs.get('id')).toEqualTypeOf<Job | null>()
+  expectTypeOf((await node.jobs.counts()).running).toEqualTypeOf<number>()
+  expectTypeOf((await node.health()).checks[0]?.ok).toEqualTypeOf<boolean | undefined>()
+  await node.jobs.retry({ state: ['discarded', 'cancelled'], queue: 'mail', limit: 10 })
+  await node.stop({ timeout: '5s' })
+  await using scoped = node
+  expectTypeOf(scoped.stop).returns.resolves.toEqualTypeOf<void>()
+  expectTypeOf<'completed'>().toExtend<JobState>()
+  // @ts-expect-error no such state
+  await node.jobs.list({ state: 'done' })
+  // @ts-expect-error no such condition
+  await node.jobs.cancel({ sate: 'running' })
+  // @ts-expect-error the members of a node are not to be changed
+  node.id = 'another'
+}
+
+export function errorsHaveCodes(error: unknown): ForgeErrorCode | null {
+  if (error instanceof ForgeError) expectTypeOf(error.code).toEqualTypeOf<ForgeErrorCode>()
+  if (!isForgeError(error)) return null
+  // @ts-expect-error no such code
+  if (error.code === 'FORGE_LEASE_LOOST') return null
+  return error.code
+}
