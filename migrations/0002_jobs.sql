@@ -80,6 +80,8 @@ create table job_history (
 ) partition by range (expires_on);
 
 create index job_history_id on job_history (id);
+-- The few that did not complete: dead letters and the failures on the status page.
+create index job_history_failed on job_history (id) where state in (7, 8);
 
 -- Finished jobs by lane, state and day of expiry, as deltas: one inserted row per batch, folded by a chore.
 create table job_tally (

@@ -228,6 +228,8 @@ async function start(
   }
 }
 
+const drainMs = 1_000
+
 interface Stopping {
   readonly front: Front
   readonly ends: readonly (() => void)[]
@@ -236,12 +238,15 @@ interface Stopping {
 
 async function stop(given: Attachment, assembly: Assembly, stopping: Stopping): Promise<void> {
   const { front, ends, deadlineMs } = stopping
+  const { clock, log } = assembly.runtime
+  const late = (): Error => new ForgeError('FORGE_DEADLINE')
   front.view = null
   try {
     assembly.jobs.quiesce()
-    await assembly.cluster.drain()
+    // For others to see; a server that does not answer must not cost the handlers their time.
+    await within(assembly.cluster.drain(), { clock, ms: drainMs, late }).catch(() => {})
     const failure = await stopAll(assembly.services, deadlineMs)
-    if (failure) assembly.runtime.log.error(`forge: stop left something behind: ${messageOf(failure)}`)
+    if (failure) log.error(`forge: stop left something behind: ${messageOf(failure)}`)
     await assembly.close()
   } finally {
     front.release()

@@ -118,7 +118,7 @@ export async function readPage(parts: Omit<NodeParts, 'stop'>): Promise<PageData
     jobs.jobs.counts(),
     jobs.queues(),
     cluster.nodes(),
-    jobs.jobs.list({ state: ['retryable', 'discarded', 'quarantined'], limit: 10 }),
+    jobs.jobs.failures(10),
   ])
   return {
     node: { id: runtime.nodeId, version: parts.version, roles: runtime.config.roles, running: jobs.running },

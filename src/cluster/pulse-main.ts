@@ -4,6 +4,9 @@ import type { Runtime } from '../runtime/index.js'
 import type { Beater, LeaseTimes, PulseEvents } from './beater.js'
 import { beat } from './queries.js'
 
+/** The session gives up so much after the server should have: together at most one renewal. */
+const deadlineSlackMs = 2_000
+
 /**
  * The pulse on the main loop, for hosts where a thread cannot open the connection. It keeps the same rules, but a
  * handler that blocks the loop longer than the lease costs the node its lease; health says so.
@@ -24,7 +27,7 @@ export class MainLoopPulse implements Beater {
     this.#runtime = runtime
     this.#times = times
     this.#events = events
-    this.#session = runtime.db.open('pulse')
+    this.#session = runtime.db.open('pulse', Math.max(500, times.renewMs - deadlineSlackMs))
   }
 
   start(epoch: string): void {

@@ -143,7 +143,7 @@ async function beat(): Promise<boolean> {
     return true
   } catch (error) {
     drop()
-    contactSince = Number.NaN
+    contactSince = contactLast = Number.NaN
     say({ kind: 'fault', message: error instanceof Error ? error.message : String(error) })
     return false
   }

@@ -20,6 +20,8 @@ export class Pulse {
   readonly #cells = new BigInt64Array(this.#shared)
   #beater: Beater | null = null
   #ticker: NodeJS.Timeout | null = null
+  #epoch = ''
+  #stopping = false
   /** Why the main loop beats instead of a thread; null when a thread does. */
   fallback: string | null = null
 
@@ -44,17 +46,29 @@ export class Pulse {
     tick()
     this.#ticker = setInterval(tick, 1_000)
     this.#ticker.unref()
+    this.#epoch = epoch
     this.#beater = this.#thread(epoch) ?? this.#mainLoop()
     this.#beater.start(epoch)
+  }
+
+  /** The thread is gone, whatever ended it: the main loop takes over at once. */
+  #onThreadEnd(why: string): void {
+    if (this.#stopping) return
+    this.fallback = why
+    this.#runtime.log.warn(`forge: the pulse thread ended, the main loop beats on: ${why}`)
+    this.#beater = this.#mainLoop()
+    this.#beater.start(this.#epoch)
   }
 
   /** Under the new epoch nothing is trusted until its first renewal. */
   changeEpoch(epoch: string): void {
     Atomics.store(this.#cells, 1, 0n)
+    this.#epoch = epoch
     this.#beater?.changeEpoch(epoch)
   }
 
   async stop(): Promise<void> {
+    this.#stopping = true
     if (this.#ticker) clearInterval(this.#ticker)
     await this.#beater?.stop()
     Atomics.store(this.#cells, 1, 0n)
@@ -64,7 +78,10 @@ export class Pulse {
     try {
       const { source } = this.#runtime.db
       if (source.custom) throw new Error('the pool brings its own Client or stream')
-      return new ThreadPulse(this.#orders(epoch), this.#runtime, this.#events)
+      return new ThreadPulse(this.#orders(epoch), this.#runtime, {
+        ...this.#events,
+        ended: (why) => this.#onThreadEnd(why),
+      })
     } catch (error) {
       this.fallback = messageOf(error)
       this.#runtime.log.warn(`forge: the pulse runs on the main loop: ${this.fallback}`)
@@ -111,13 +128,17 @@ class ThreadPulse implements Beater {
   readonly #stopped = deferred<void>()
   #patience: Timer | null = null
 
-  constructor(orders: PulseOrders, runtime: Runtime, events: PulseEvents) {
+  constructor(orders: PulseOrders, runtime: Runtime, events: PulseEvents & { ended(why: string): void }) {
     this.#runtime = runtime
     // Throws DataCloneError for a configuration that cannot travel, such as ssl with functions in it.
     this.#worker = new Worker(threadFile(), { workerData: orders, name: 'forge pulse', execArgv: [] })
     this.#worker.on('message', (message: FromPulse) => this.#hear(message, events))
-    this.#worker.on('error', (error) => events.fault(`the pulse thread failed: ${messageOf(error)}`))
-    this.#worker.on('exit', () => this.#stopped.resolve())
+    let why = 'it exited'
+    this.#worker.on('error', (error) => void (why = messageOf(error)))
+    this.#worker.on('exit', () => {
+      this.#stopped.resolve()
+      events.ended(why)
+    })
   }
 
   /** It beats from its birth. */

@@ -19,11 +19,11 @@ export const openSession = statement<{ pid: number; version: number; standby: bo
                   set_config('lock_timeout', $4, false),
                   set_config('idle_in_transaction_session_timeout', $5, false),
                   set_config('idle_session_timeout', '0', false),
-                  set_config('datestyle', 'iso', false),
                   set_config('enable_seqscan', 'off', false),
                   set_config('jit', 'off', false),
                   set_config('default_transaction_isolation', 'read committed', false),
                   set_config('default_transaction_read_only', 'off', false),
+                  set_config('datestyle', 'ISO', false),
                   set_config('client_min_messages', 'warning', false) ]
          end as settings`,
 )
@@ -34,7 +34,7 @@ export const openTransaction = statement(
   () => `
   select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),
          set_config('idle_in_transaction_session_timeout', $3, true), set_config('enable_seqscan', 'off', true),
-         set_config('jit', 'off', true)`,
+         set_config('jit', 'off', true), set_config('datestyle', 'ISO', true)`,
 )
 
 export const backendPid = statement<{ pid: number }>(

@@ -25,7 +25,6 @@ export interface Run {
   <Row>(statement: Statement<Row>, values?: readonly unknown[]): Promise<Row[]>
 }
 
-const int8 = 20
 const deadlineSlackMs = 2_000
 
 /**
@@ -141,7 +140,7 @@ export class Session {
     if (text === undefined) this.#texts.set(statement, (text = statement.text(this.#context.schema)))
     // Prepared names live on a backend, so a pooler would mix them up.
     const name = this.#context.source.pooler === 'none' ? { name: statement.name } : {}
-    const query = client.query({ ...name, text, values: values as unknown[], types: numericTypes })
+    const query = client.query({ ...name, text, values: values as unknown[], types: ownTypes })
     return (await this.#inTime(query, statement.name)).rows as Row[]
   }
 
@@ -189,13 +188,30 @@ export class Session {
   }
 }
 
-/** bigint columns as numbers: forge's own stay far below 2^53. Everything else as the driver does it. */
-const numericTypes: CustomTypesConfig = {
+/** What forge's own statements give back, by type; a host may have set parsers of its own for the whole process. */
+const parsers: Readonly<Record<number, (text: string) => unknown>> = {
+  16: (text) => text === 't',
+  20: Number,
+  21: Number,
+  23: Number,
+  25: String,
+  114: JSON.parse as (text: string) => unknown,
+  701: Number,
+  1184: readTimestamp,
+  2950: String,
+  3802: JSON.parse as (text: string) => unknown,
+}
+
+/** ISO style, which every session of ours sets: '2026-11-24 15:04:05.123456+00', '+05:30', and infinity. */
+function readTimestamp(text: string): Date {
+  return new Date(text.replace(' ', 'T').replace(/([+-]\d\d)$/, '$1:00'))
+}
+
+const ownTypes: CustomTypesConfig = {
   getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-    oid === int8
-      ? Number
-      : (pg.types.getTypeParser as (oid: number, format?: string) => unknown)(
-          oid,
-          format,
-        )) as CustomTypesConfig['getTypeParser'],
+    parsers[oid] ??
+    (pg.types.getTypeParser as (oid: number, format?: string) => unknown)(
+      oid,
+      format,
+    )) as CustomTypesConfig['getTypeParser'],
 }

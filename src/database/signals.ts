@@ -117,7 +117,7 @@ export class PostgresSignals implements Signals, Service {
     if (this.#flushing) this.#flush()
     const late = new AbortController()
     void this.#sending?.then(() => late.abort())
-    if (this.#sending) await sleep(this.#options.clock, deadlineMs, late.signal)
+    if (this.#sending) await sleep(this.#options.clock, Math.min(deadlineMs, stopMs), late.signal)
     await this.#listener.stop()
   }
 

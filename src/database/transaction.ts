@@ -6,6 +6,7 @@ import {
   invalidOption,
   isConnectionError,
   sleep,
+  within,
 } from '../kernel/index.js'
 import { beginPlain, commit, rollback } from './queries.js'
 import type { HostClient, HostPool } from './source.js'
@@ -16,6 +17,13 @@ export interface TransactionOptions {
   readonly retries?: number
 }
 
+interface Host {
+  readonly pool: HostPool
+  readonly clock: Clock
+}
+
+/** A half-open connection would keep the client from the pool for ever. */
+const rollbackMs = 5_000
 const retryable = new Set(['40001', '40P01'])
 const pause = { kind: 'exponential', baseMs: 10, maxMs: 1_000, jitter: 0.5 } as const
 
@@ -24,14 +32,14 @@ const pause = { kind: 'exponential', baseMs: 10, maxMs: 1_000, jitter: 0.5 } as 
  * @throws ForgeError FORGE_COMMIT_UNKNOWN when the connection broke during COMMIT
  */
 export async function transact<T>(
-  host: { readonly pool: HostPool; readonly clock: Clock },
+  host: Host,
   fn: (tx: Tx) => Promise<T>,
   options: TransactionOptions = {},
 ): Promise<T> {
   const retries = checkRetries(options)
   for (let attempt = 1; ; attempt++) {
     try {
-      return await once(host.pool, fn)
+      return await once(host, fn)
     } catch (error) {
       if (attempt > retries || !retryable.has(codeOf(error))) throw error
       await sleep(host.clock, backoffMs(pause, attempt, Math.random()))
@@ -47,7 +55,7 @@ function checkRetries(options: TransactionOptions): number {
   return retries
 }
 
-async function once<T>(pool: HostPool, fn: (tx: Tx) => Promise<T>): Promise<T> {
+async function once<T>({ pool, clock }: Host, fn: (tx: Tx) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   const hooks: (() => void)[] = []
   let fault: Error | null = null
@@ -60,7 +68,9 @@ async function once<T>(pool: HostPool, fn: (tx: Tx) => Promise<T>): Promise<T> {
     return result
   } catch (error) {
     // A connection that cannot even roll back must not return to the pool.
-    await client.query(rollback).catch((failure: Error) => (fault ??= failure))
+    const late = (): Error => new ForgeError('FORGE_DEADLINE', 'ROLLBACK.')
+    const undone = within(client.query(rollback), { clock, ms: rollbackMs, late })
+    await undone.catch((failure: Error) => (fault ??= failure))
     throw error
   } finally {
     client.off('error', note)

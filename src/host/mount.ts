@@ -72,7 +72,8 @@ function takeOver(server: Server | SecureServer, path: string, slot: Slot): void
   server.removeAllListeners('request')
   const pass = (req: IncomingMessage, res: ServerResponse): void => {
     for (const other of others) other.call(server, req, res)
-    if (others.length === 0) res.writeHead(404).end()
+    // Whoever listens since after the mount answers by itself.
+    if (others.length === 0 && server.listenerCount('request') === 1) res.writeHead(404).end()
   }
   server.on('request', (req: IncomingMessage & { originalUrl?: string }, res: ServerResponse) => {
     const url = req.url ?? '/'

@@ -13,7 +13,12 @@ export interface ServedLane {
 export async function claim(
   session: Session,
   membership: Membership,
-  want: { readonly lanes: readonly ServedLane[]; readonly free: ReadonlyMap<string, number> },
+  want: {
+    readonly lanes: readonly ServedLane[]
+    readonly free: ReadonlyMap<string, number>
+    /** Whether a job that lost its process before may be among them. */
+    readonly suspects: boolean
+  },
 ): Promise<ClaimedRow[]> {
   const queues = [...want.free.keys()]
   const lanes = want.lanes.filter((lane) => (want.free.get(lane.queue) ?? 0) > 0)
@@ -24,6 +29,7 @@ export async function claim(
     lanes.map((lane) => lane.id),
     lanes.map((lane) => queues.indexOf(lane.queue)),
     lanes.map((lane) => want.free.get(lane.queue)),
+    want.suspects,
   ])
   return rows.sort((a, b) => a.due_us - b.due_us || (a.id < b.id ? -1 : 1))
 }

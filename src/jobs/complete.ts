@@ -1,4 +1,4 @@
-import type { Session } from '../database/index.js'
+import type { Session, Statement } from '../database/index.js'
 import {
   codeOf,
   deferred,
@@ -7,11 +7,12 @@ import {
   isForgeError,
   messageOf,
   sleep,
+  storableText,
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { describeError, type FinalState, type Finish, type Keep, stateNumber } from './job.js'
 import { resultLimits } from './options.js'
-import { finishedByToken, finishJobs, putBackJobs } from './queries/finish.js'
+import { currentClaims, finishedByToken, finishJobs, putBackJobs } from './queries/finish.js'
 import type { JobRun } from './run.js'
 
 /** What became of a write: accepted, or refused because the claim is no longer the current one. */
@@ -25,6 +26,8 @@ interface Entry {
   doubted: boolean
   /** Set after the content itself was refused: only the bare fact is written. */
   bare: boolean
+  /** How often it was put aside. */
+  tries: number
 }
 
 export interface FinisherContext {
@@ -36,16 +39,20 @@ export interface FinisherContext {
 }
 
 const batchMax = 1_000
+const laterMsMax = 5_000
 
 /**
  * Writes the ends of jobs, many in one statement: whatever finishes while a write is under way goes with the next.
- * A write is repeated until PostgreSQL takes it or refuses it: a finished job must not run again for an outage.
+ * A write is repeated until PostgreSQL takes it or refuses it: a finished job must not run again for an outage. What
+ * cannot be written now (its row is locked, or its content was refused) waits aside and holds nobody up.
  */
 export class Finisher {
   readonly #context: FinisherContext
-  #entries: Entry[] = []
-  #writing = false
   readonly #abort = new AbortController()
+  #entries: Entry[] = []
+  readonly #aside = new Set<Entry>()
+  #writing = false
+  #outages = 0
 
   constructor(context: FinisherContext) {
     this.#context = context
@@ -53,7 +60,7 @@ export class Finisher {
 
   /** Resolves when the outcome is durable, or is known to be refused. */
   write(run: JobRun, finish: Exclude<Finish, { kind: 'none' }>): Promise<Fate> {
-    const entry: Entry = { run, finish, settled: deferred<Fate>(), doubted: false, bare: false }
+    const entry: Entry = { run, finish, settled: deferred<Fate>(), doubted: false, bare: false, tries: 0 }
     this.#entries.push(entry)
     void this.#drain()
     return entry.settled.promise
@@ -62,50 +69,58 @@ export class Finisher {
   /** Gives up what PostgreSQL does not take; those jobs are rescued by the nodes that live. */
   abandon(): void {
     this.#abort.abort()
+    for (const entry of [...this.#aside, ...this.#entries]) entry.settled.resolve('lost')
+    this.#aside.clear()
+    this.#entries = []
   }
 
   async #drain(): Promise<void> {
     if (this.#writing) return
     this.#writing = true
-    while (this.#entries.length > 0) {
-      const batch = this.#entries.splice(0, batchMax)
-      await this.#persist(batch)
-    }
+    while (this.#entries.length > 0) await this.#attempt(this.#entries.splice(0, batchMax))
     this.#writing = false
   }
 
-  async #persist(batch: Entry[]): Promise<void> {
-    for (let tries = 0; ; tries++) {
-      try {
-        return await this.#writeBatch(batch)
-      } catch (error) {
-        if (this.#abort.signal.aborted) return batch.forEach((entry) => entry.settled.resolve('lost'))
-        if (await this.#mend(error, batch)) return
-        await sleep(this.#context.runtime.clock, Math.min(50 * 2 ** tries, 1_000), this.#abort.signal)
-      }
+  async #attempt(batch: Entry[]): Promise<void> {
+    try {
+      await this.#writeBatch(batch)
+      this.#outages = 0
+    } catch (error) {
+      if (this.#abort.signal.aborted) for (const entry of batch) entry.settled.resolve('lost')
+      else if (isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN'))
+        await this.#outlast(batch)
+      else if (batch.length > 1) for (const entry of batch) await this.#attempt([entry])
+      else await this.#mend(error, batch[0] as Entry)
     }
   }
 
-  /** True when the batch was dealt with in another way; false: try the same again. */
-  async #mend(error: unknown, batch: Entry[]): Promise<boolean> {
-    if (isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN')) {
-      for (const entry of batch) entry.doubted = true
-      return false
+  /** The connection broke: all of them go again, and an earlier try may have been taken. */
+  async #outlast(batch: readonly Entry[]): Promise<void> {
+    for (const entry of batch) entry.doubted = true
+    this.#entries.unshift(...batch)
+    await sleep(this.#context.runtime.clock, Math.min(50 * 2 ** this.#outages++, 1_000), this.#abort.signal)
+  }
+
+  async #mend(error: unknown, entry: Entry): Promise<void> {
+    const code = codeOf(error)
+    if (code === '23514') await this.#context.ensurePartitions().catch(() => {})
+    // Only a fault of the data itself is cured by leaving the data out.
+    else if (/^(22|54)/.test(code)) entry.bare = true
+    if (code !== '23514' || entry.tries > 1) {
+      this.#context.runtime.log.error(
+        `forge: could not write the end of job ${entry.run.row.id}: ${messageOf(error)}`,
+      )
     }
-    if (codeOf(error) === '23514') {
-      await this.#context.ensurePartitions().catch(() => {})
-      return false
-    }
-    if (batch.length > 1) {
-      for (const entry of batch) await this.#persist([entry])
-      return true
-    }
-    const [entry] = batch
-    this.#context.runtime.log.error(
-      `forge: could not write the end of job ${entry?.run.row.id}: ${messageOf(error)}`,
-    )
-    if (entry) entry.bare = true
-    return false
+    this.#putAside(entry)
+  }
+
+  #putAside(entry: Entry): void {
+    this.#aside.add(entry)
+    this.#context.runtime.clock.timer(Math.min(50 * 2 ** entry.tries++, laterMsMax), () => {
+      if (!this.#aside.delete(entry)) return
+      this.#entries.push(entry)
+      void this.#drain()
+    })
   }
 
   async #writeBatch(batch: readonly Entry[]): Promise<void> {
@@ -114,14 +129,14 @@ export class Finisher {
     const written = new Set<string>()
     if (finals.length > 0) await this.#finish(finals, written)
     if (backs.length > 0) await this.#putBack(backs, written)
-    const missed = batch.filter((entry) => !written.has(entry.run.row.id))
-    const fates = await this.#explain(missed)
-    for (const entry of batch) entry.settled.resolve(fates.get(entry) ?? 'written')
+    for (const entry of batch) if (written.has(entry.run.row.token)) entry.settled.resolve('written')
+    const missed = batch.filter((entry) => !written.has(entry.run.row.token))
+    if (missed.length > 0) await this.#explain(missed)
   }
 
   async #finish(entries: readonly Entry[], written: Set<string>): Promise<void> {
     const values = finishArrays(entries.map((entry) => this.#finalOf(entry)))
-    for (const row of await this.#context.session.run(finishJobs, [...values, false])) written.add(row.id)
+    for (const row of await this.#context.session.run(finishJobs, [...values, false])) written.add(row.token)
   }
 
   async #putBack(entries: readonly Entry[], written: Set<string>): Promise<void> {
@@ -134,27 +149,40 @@ export class Finisher {
       backs.map(({ finish }) => finish.refund),
       backs.map(({ entry, finish }) => this.#errorOf(entry, finish.error)),
     ])
-    for (const row of rows) written.add(row.id)
+    for (const row of rows) written.add(row.token)
   }
 
-  /** Why rows were refused: a cancel mark that this node had not heard of, an earlier try that did commit, or loss. */
-  async #explain(missed: readonly Entry[]): Promise<Map<Entry, Fate>> {
-    const fates = new Map<Entry, Fate>(missed.map((entry) => [entry, 'lost']))
-    const marked = missed.filter((entry) => entry.finish.kind === 'again')
-    if (marked.length > 0) {
-      const values = finishArrays(marked.map((entry) => this.#cancelledOf(entry)))
-      const rows = await this.#context.session.run(finishJobs, [...values, true])
-      const ids = new Set(rows.map((row) => row.id))
-      for (const entry of marked) if (ids.has(entry.run.row.id)) fates.set(entry, 'cancelled')
+  /**
+   * Why rows were refused: a cancel mark that this node had not heard of; a lock, so that the claim is still the
+   * current one and the write waits; an earlier try that did commit; or loss.
+   */
+  async #explain(missed: readonly Entry[]): Promise<void> {
+    const cancelled = await this.#cancelMarked(missed.filter((entry) => entry.finish.kind === 'again'))
+    const current = await this.#among(currentClaims, missed)
+    const finished = await this.#among(
+      finishedByToken,
+      missed.filter((entry) => entry.doubted),
+    )
+    for (const entry of missed) {
+      const { token } = entry.run.row
+      if (cancelled.has(token)) entry.settled.resolve('cancelled')
+      else if (current.has(token)) this.#putAside(entry)
+      else entry.settled.resolve(finished.has(token) ? 'written' : 'lost')
     }
-    const doubted = missed.filter((entry) => entry.doubted && fates.get(entry) === 'lost')
-    if (doubted.length > 0) {
-      const arrays = [doubted.map((entry) => entry.run.row.id), doubted.map((entry) => entry.run.row.token)]
-      const rows = await this.#context.session.run(finishedByToken, arrays)
-      const ids = new Set(rows.map((row) => row.id))
-      for (const entry of doubted) if (ids.has(entry.run.row.id)) fates.set(entry, 'written')
-    }
-    return fates
+  }
+
+  async #cancelMarked(entries: readonly Entry[]): Promise<Set<string>> {
+    if (entries.length === 0) return new Set()
+    const values = finishArrays(entries.map((entry) => this.#cancelledOf(entry)))
+    const rows = await this.#context.session.run(finishJobs, [...values, true])
+    return new Set(rows.map((row) => row.token))
+  }
+
+  async #among(question: Statement<{ token: string }>, entries: readonly Entry[]): Promise<Set<string>> {
+    if (entries.length === 0) return new Set()
+    const arrays = [entries.map((entry) => entry.run.row.id), entries.map((entry) => entry.run.row.token)]
+    const rows = await this.#context.session.run(question, arrays)
+    return new Set(rows.map((row) => row.token))
   }
 
   #finalOf(entry: Entry): FinalRow {
@@ -206,7 +234,7 @@ export function finishArrays(rows: readonly FinalRow[]): unknown[] {
     rows.map(({ result }) => result),
     rows.map(({ tooLarge }) => tooLarge),
     rows.map(({ error }) => error),
-    rows.map(({ reason }) => reason?.slice(0, 1_000).replaceAll('\u0000', '\uFFFD') ?? null),
+    rows.map(({ reason }) => (reason === null ? null : storableText(reason, 1_000))),
     rows.map(({ keepMs: ms }) => ms),
   ]
 }

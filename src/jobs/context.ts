@@ -61,6 +61,8 @@ async function completeIn(
   given: { tx: unknown; parts: ContextParts },
 ): Promise<void> {
   const tx = checkTx(given.tx)
+  // Waits for whoever has the row; the statement that finishes passes over what is locked.
+  await holdClaim(run, tx, given.parts.runtime)
   const { json, tooLarge } = encodeForgiving(result, resultLimits)
   const ms = keepMs(run, 'completed', given.parts.keep)
   const end = {

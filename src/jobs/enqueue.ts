@@ -65,6 +65,8 @@ interface Waiting {
 const known = ['tx', 'delay', 'runAt', 'priority', 'queue', 'id']
 /** Rows of one statement; the rest of a larger call follows in the same transaction. */
 const rowsPerStatement = 5_000
+/** Characters of input in one statement: pg makes one string of them, and V8 ends strings at 512 MB. */
+const charsPerStatement = 64_000_000
 const bulkMax = 100_000
 const batchMax = 1_000
 /** How long a call is repeated over broken connections before it fails; each try carries the same ids. */
@@ -117,13 +119,15 @@ export class Enqueuer {
     const when = readOptions(options)
     if (options?.tx !== undefined) checkTx(options.tx)
     const json = encodeStrict(input, inputLimits)
-    await validate(spec.input, input, `The input of '${spec.name}'`)
+    // What run() will see is the JSON image, so that is what must satisfy the schema.
+    const image: unknown = input === undefined ? undefined : JSON.parse(json)
+    await validate(spec.input, image, { what: `The input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' })
     const queue = options?.queue === undefined ? spec.queue : checkName(options.queue, 'queue')
     const lane: LaneKey = { queue, name: spec.name, version: 1, capability: spec.capability }
     if (this.#lanes.known(lane) === undefined) await this.#makeLane(lane)
     return {
       ...when,
-      id: options?.id ?? this.#nextId(),
+      id: options?.id?.toLowerCase() ?? this.#nextId(),
       ownId: options?.id !== undefined,
       lane: this.#lanes.known(lane) as number,
       queue,
@@ -171,14 +175,15 @@ export class Enqueuer {
 
   async #insertOnce(rows: readonly Row[], fresh: Map<string, boolean>, careful: boolean): Promise<void> {
     const { control } = this.#runtime.db
-    if (!careful && rows.length <= rowsPerStatement) {
+    const parts = [...portions(rows)]
+    if (!careful && parts.length === 1) {
       for (const row of await control.run(insertJobs, arraysOf(rows))) fresh.set(row.id, row.waits)
       return
     }
     const seen = await control.transaction(async (run) => {
       const inserted = new Map<string, boolean>()
-      for (let at = 0; at < rows.length; at += rowsPerStatement) {
-        const answer = await run(insertJobs, arraysOf(rows.slice(at, at + rowsPerStatement)))
+      for (const part of parts) {
+        const answer = await run(insertJobs, arraysOf(part))
         for (const row of answer) inserted.set(row.id, row.waits)
       }
       if (careful)
@@ -199,12 +204,16 @@ export class Enqueuer {
     const text = insertJobs.text(this.#runtime.db.schema)
     const fresh = new Map<string, boolean>()
     let xid = ''
-    for (let at = 0; at < rows.length; at += rowsPerStatement) {
-      const answer = await tx.query(text, arraysOf(rows.slice(at, at + rowsPerStatement)))
+    for (const part of portions(rows)) {
+      const answer = await tx.query(text, arraysOf(part))
       for (const row of answer.rows as { id: string; waits: boolean; xid: string }[]) {
         fresh.set(row.id, row.waits)
         xid = row.xid
       }
+    }
+    if (rows.some((row) => row.ownId)) {
+      const twins = await tx.query(removeFinishedTwins.text(this.#runtime.db.schema), [[...fresh.keys()]])
+      for (const twin of twins.rows as { id: string }[]) fresh.delete(twin.id)
     }
     const announce = (): void => rows.forEach((row) => this.#hint(row, fresh.get(row.id) ?? false))
     if (!onCommit(tx, announce) && xid) this.#commits.watch(xid, announce)
@@ -248,6 +257,20 @@ function readOptions(options: unknown): { delayMs: number | null; runAt: Date | 
 function isUsableDate(value: unknown): boolean {
   // Between 1970 and 2200: PostgreSQL's own limits are wider, but a job there is a mistake of units.
   return value instanceof Date && value.getTime() >= 0 && value.getTime() < 7_258_118_400_000
+}
+
+/** Cuts rows into what one statement takes, by number and by size. */
+function* portions(rows: readonly Row[]): Iterable<readonly Row[]> {
+  let from = 0
+  let chars = 0
+  for (let at = 0; at < rows.length; at++) {
+    chars += (rows[at] as Row).json.length
+    if (at - from < rowsPerStatement && (chars <= charsPerStatement || at === from)) continue
+    yield rows.slice(from, at)
+    from = at
+    chars = (rows[at] as Row).json.length
+  }
+  yield rows.slice(from)
 }
 
 function arraysOf(rows: readonly Row[]): unknown[] {

@@ -32,8 +32,7 @@ export function execute(run: JobRun, parts: ContextParts): Execution {
   })
   const settled = handle(run, parts)
   const outcome = Promise.race([settled, patience(run, parts)])
-    .then((end) => readEnd(run, end))
-    .then((end) => confirmCompletion(run, end, parts))
+    .then((end) => (run.completedInTx ? confirmCompletion(run, end, parts) : readEnd(run, end)))
     .finally(() => watch.cancel())
   return { outcome, settled }
 }
@@ -41,7 +40,7 @@ export function execute(run: JobRun, parts: ContextParts): Execution {
 async function handle(run: JobRun, parts: ContextParts): Promise<Settled> {
   let input: unknown
   try {
-    input = await validate(run.spec.input, run.row.input, `The stored input of '${run.spec.name}'`)
+    input = await parseStored(run)
   } catch (error) {
     return { error, unusable: true }
   }
@@ -49,11 +48,23 @@ async function handle(run: JobRun, parts: ContextParts): Promise<Settled> {
     const value = await run.spec.run(input, createContext(run, parts))
     const plain = outcomeKind(value) !== null
     return {
-      value: plain ? value : await validate(run.spec.output, value, `The result of '${run.spec.name}'`),
+      value: plain
+        ? value
+        : await validate(run.spec.output, value, {
+            what: `The result of '${run.spec.name}'`,
+            code: 'FORGE_RESULT_INVALID',
+          }),
     }
   } catch (error) {
     return { error: error === undefined ? new Error('undefined was thrown') : error }
   }
+}
+
+/** An input that was never given is stored as null: a schema for which it is optional wants to see undefined. */
+async function parseStored({ spec, row }: JobRun): Promise<unknown> {
+  const what = { what: `The stored input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' } as const
+  if (row.input !== null || !spec.input) return validate(spec.input, row.input, what)
+  return validate(spec.input, undefined, what).catch(() => validate(spec.input, null, what))
 }
 
 /** Resolves `graceMs` after the signal aborted: a handler that ignores it must not hold its job for ever. */
@@ -71,12 +82,11 @@ function patience(run: JobRun, parts: ContextParts): Promise<Settled> {
 }
 
 function readEnd(run: JobRun, end: Settled): Outcome {
-  if (run.completedInTx) return { kind: 'completedInTx' }
   if ('value' in end) return readValue(end.value)
   const { error } = end
   if (run.aborted === 'lost') return { kind: 'lost' }
   if (run.aborted === 'stop' || run.aborted === 'contact') return { kind: 'handBack' }
-  if (run.aborted === 'cancel') return { kind: 'cancel', reason: run.cancelReason }
+  if (run.aborted === 'cancel') return { kind: 'cancel' }
   if (run.aborted === 'timeout') return { kind: 'threw', error: run.controller.signal.reason as unknown }
   // An input that does not parse will not parse next time either.
   if (end.unusable) return { kind: 'discard', reason: messageOf(error), error }
@@ -101,14 +111,18 @@ function readError(error: unknown): Outcome {
   return { kind: 'threw', error }
 }
 
-async function confirmCompletion(run: JobRun, outcome: Outcome, parts: ContextParts): Promise<Outcome> {
-  if (outcome.kind !== 'completedInTx') return outcome
+/**
+ * The handler called `complete(result, { tx })`. If its claim is still the current one, that transaction did not commit:
+ * then what the handler threw counts as it would have, and what it returned does not.
+ */
+async function confirmCompletion(run: JobRun, end: Settled, parts: ContextParts): Promise<Outcome> {
   try {
     const rows = await parts.runtime.db.control.run(currentClaims, [[run.row.id], [run.row.token]])
-    if (rows.length === 0) return outcome
-    return { kind: 'threw', error: new ForgeError('FORGE_COMPLETE_NOT_COMMITTED', `Job ${run.row.id}.`) }
+    if (rows.length === 0) return { kind: 'completedInTx' }
   } catch {
     // Not known now. If it did not commit, the row still runs under this epoch: hand it back; if it did, no row is hit.
     return { kind: 'handBack' }
   }
+  if (!('value' in end)) return readEnd(run, end)
+  return { kind: 'threw', error: new ForgeError('FORGE_COMPLETE_NOT_COMMITTED', `Job ${run.row.id}.`) }
 }

@@ -9,19 +9,21 @@ import type { HandlerOutcome } from './outcome.js'
 /** What a value looks like after a trip through JSON. */
 export type Json<T> = T extends string | number | boolean | null
   ? T
-  : T extends { toJSON(): infer J }
-    ? Json<J>
-    : T extends (...args: never[]) => unknown
-      ? never
-      : T extends readonly (infer E)[]
-        ? Json<E>[]
-        : T extends object
-          ? { [K in keyof T as T[K] extends (...args: never[]) => unknown ? never : K]: Json<T[K]> }
-          : T extends undefined | void
-            ? null
-            : unknown extends T
-              ? unknown
-              : T
+  : T extends bigint
+    ? string
+    : T extends { toJSON(): infer J }
+      ? Json<J>
+      : T extends (...args: never[]) => unknown
+        ? never
+        : T extends readonly (infer E)[]
+          ? Json<E>[]
+          : T extends object
+            ? { [K in keyof T as T[K] extends (...args: never[]) => unknown ? never : K]: Json<T[K]> }
+            : T extends undefined | void
+              ? null
+              : unknown extends T
+                ? unknown
+                : T
 
 /** The result that `result()` gives for what `run` returns: outcomes such as snooze are not results. */
 export type ResultOf<R> = Json<Exclude<Awaited<R>, HandlerOutcome>>

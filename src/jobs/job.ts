@@ -40,6 +40,8 @@ export type Priority = keyof typeof priorities | number
 
 /** Claims that a process died under, before the job is set aside. */
 export const crashesMax = 3
+/** From so many on a job is a suspect: one of them runs in a process at a time. */
+export const suspectCrashes = 2
 /** How many of its last errors a job keeps. */
 export const errorsKept = 10
 
@@ -73,7 +75,8 @@ export type Outcome =
   | { readonly kind: 'retryAfter'; readonly error: unknown; readonly delayMs: number }
   | { readonly kind: 'snooze'; readonly delayMs: number }
   | { readonly kind: 'discard'; readonly reason: string; readonly error?: unknown }
-  | { readonly kind: 'cancel'; readonly reason: string }
+  /** Without a reason of its own the one of the cancel mark counts. */
+  | { readonly kind: 'cancel'; readonly reason?: string }
   /** Aborted by forge itself: shutdown, lost contact. Costs no attempt. */
   | { readonly kind: 'handBack' }
   /** `complete(result, { tx })` was called and its transaction committed. */
@@ -116,7 +119,7 @@ export function decide(
     case 'discard':
       return { kind: 'final', state: 'discarded', reason: outcome.reason, error: outcome.error }
     case 'cancel':
-      return { kind: 'final', state: 'cancelled', reason: outcome.reason }
+      return { kind: 'final', state: 'cancelled', ...(outcome.reason ? { reason: outcome.reason } : {}) }
     case 'completedInTx':
     case 'lost':
       return { kind: 'none' }

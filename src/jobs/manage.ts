@@ -1,4 +1,4 @@
-import { asRecord, ForgeError, isUuid, storableText, unknownOption } from '../kernel/index.js'
+import { asRecord, ForgeError, isUuid, sleep, storableText, unknownOption } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { topics } from './hints.js'
 import {
@@ -11,13 +11,16 @@ import {
   stateNumber,
 } from './job.js'
 import {
-  cancelJobs,
+  cancelLocked,
   countJobs,
   type JobRow,
+  lastFailures,
   listJobs,
   listJobsById,
+  lockJobs,
   retryFinished,
   retryWaiting,
+  uncancelledJobs,
 } from './queries/manage.js'
 
 /** Which jobs. All conditions must hold; none at all needs `all: true` where something is changed. */
@@ -71,6 +74,8 @@ export interface Changed {
 }
 
 const countMax = 10_000
+/** How long a cancel waits for a row that its own job's transaction holds. */
+const busyMs = 5_000
 const filterKnown = ['ids', 'state', 'queue', 'name', 'before', 'limit', 'all']
 
 /** `node.jobs`: looking at jobs and changing them, from any node. */
@@ -88,7 +93,7 @@ export interface Jobs {
   retry(which: string | readonly string[] | JobFilter): Promise<Changed>
   /**
    * Cancels jobs: waiting ones end at once; running ones are marked, and their handler's signal aborts.
-   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID, FORGE_JOB_BUSY
    */
   cancel(which: string | readonly string[] | JobFilter, reason?: string): Promise<Changed>
 }
@@ -132,11 +137,41 @@ export class StoredJobs implements Jobs {
   }
 
   async cancel(which: string | readonly string[] | JobFilter, reason = 'cancelled'): Promise<Changed> {
-    const { values, limit } = readChange(which)
-    const given = [...values, limit, storableText(reason, 1_000), this.#keep.completedMs]
-    const rows = await this.#runtime.db.control.run(cancelJobs, given)
-    for (const row of rows) if (row.running) this.#runtime.signals.hint(topics.cancel, row.id)
-    return { ids: rows.map((row) => row.id).sort(), more: rows.length === limit }
+    const { values, limit, ids } = readChange(which)
+    const given = [storableText(reason, 1_000), this.#keep.completedMs]
+    const reached = new Set<string>()
+    const until = this.#runtime.clock.monotonicMs() + busyMs
+    for (;;) {
+      const locked = await this.#cancelOnce([...values, limit], given, reached)
+      // Only for jobs that were named: a filter takes what it can reach.
+      const busy = ids ? await this.#runtime.db.control.run(uncancelledJobs, [ids]) : []
+      if (busy.length === 0) return { ids: [...reached].sort(), more: locked === limit }
+      if (this.#runtime.clock.monotonicMs() > until)
+        throw new ForgeError('FORGE_JOB_BUSY', `Job ${busy[0]?.id}.`)
+      await sleep(this.#runtime.clock, 100)
+    }
+  }
+
+  async #cancelOnce(
+    which: readonly unknown[],
+    given: readonly unknown[],
+    reached: Set<string>,
+  ): Promise<number> {
+    const { signals, db } = this.#runtime
+    const rows = await db.control.transaction(async (run) => {
+      const locked = await run(lockJobs, which)
+      return run(cancelLocked, [locked.map((row) => row.id), ...given])
+    })
+    for (const row of rows) {
+      reached.add(row.id)
+      if (row.running) signals.hint(topics.cancel, row.id)
+    }
+    return rows.length
+  }
+
+  /** The newest failures, waiting for a retry or given up. */
+  async failures(limit: number): Promise<readonly Job[]> {
+    return (await this.#runtime.db.reader.run(lastFailures, [limit])).map(toJob)
   }
 
   async #list(filter: JobFilter): Promise<Job[]> {
@@ -151,6 +186,7 @@ interface ReadFilter {
   readonly values: readonly unknown[]
   readonly limit: number
   readonly conditions: number
+  readonly ids: readonly string[] | null
 }
 
 function readChange(which: string | readonly string[] | JobFilter): ReadFilter {
@@ -164,9 +200,11 @@ function readChange(which: string | readonly string[] | JobFilter): ReadFilter {
 function readFilter(filter: JobFilter, limits: { limitDefault: number; limitMax: number }): ReadFilter {
   const record = asRecord(filter, 'The filter')
   for (const key of Object.keys(record)) if (!filterKnown.includes(key)) throw unknownOption(key, filterKnown)
-  const { ids, queue, name, before } = filter
+  const { queue, name, before } = filter
   const states = filter.state === undefined ? null : [filter.state].flat().map(readState)
-  if (ids !== undefined) checkIds(ids)
+  if (filter.ids !== undefined) checkIds(filter.ids)
+  // PostgreSQL writes them in lower case.
+  const ids = filter.ids?.map((id) => id.toLowerCase())
   if (before !== undefined && !isUuid(before)) throw invalidFilter('before must be the id of a job')
   for (const [key, text] of Object.entries({ queue, name })) {
     if (text !== undefined && (typeof text !== 'string' || text.includes('\u0000')))
@@ -177,7 +215,8 @@ function readFilter(filter: JobFilter, limits: { limitDefault: number; limitMax:
     throw invalidFilter(`limit must be a whole number from 1 to ${limits.limitMax}`)
   }
   const values = [states, queue ?? null, name ?? null, before ?? null, ids ?? null]
-  return { values, limit, conditions: values.filter((value) => value !== null).length }
+  const conditions = values.filter((value) => value !== null).length
+  return { values, limit, conditions, ids: ids ?? null }
 }
 
 function checkIds(ids: readonly string[]): void {

@@ -1,6 +1,6 @@
 import { ForgeError, messageOf, storableText, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
-import { saveProgress } from './queries/finish.js'
+import { currentClaims, saveProgress } from './queries/finish.js'
 import { abortRun, type JobRun } from './run.js'
 
 const everyMs = 500
@@ -45,14 +45,19 @@ export class ProgressWriter {
     this.#pending.delete(run)
   }
 
+  /** Nothing was written: its row is locked, by its own transaction perhaps, or the claim is no longer the current one. */
+  async #judge(run: JobRun): Promise<void> {
+    const current = await this.#runtime.db.control.run(currentClaims, [[run.row.id], [run.row.token]])
+    if (current.length > 0 || !this.#pending.has(run) || run.completedInTx) return
+    abortRun(run, 'lost', new ForgeError('FORGE_LEASE_LOST', `Job ${run.row.id}.`))
+  }
+
   async #write(run: JobRun, pending: Pending): Promise<void> {
     pending.timer = null
     pending.lastMs = this.#runtime.clock.monotonicMs()
     try {
       const rows = await this.#runtime.db.control.run(saveProgress, [run.row.id, run.row.token, pending.json])
-      if (rows.length === 0 && this.#pending.has(run) && !run.completedInTx) {
-        abortRun(run, 'lost', new ForgeError('FORGE_LEASE_LOST', `Job ${run.row.id}.`))
-      }
+      if (rows.length === 0) await this.#judge(run)
     } catch (error) {
       this.#runtime.log.debug(`forge: progress of ${run.row.id} not written: ${messageOf(error)}`)
     }

@@ -26,7 +26,7 @@ export class Retention {
     await this.#db.control.run(ensurePartitions, [this.#keepDays(), aheadDays])
   }
 
-  /** Drops the partitions whose day is over and folds the tally. Each drop is its own short transaction. */
+  /** Drops the partitions whose day is over. Each drop is its own short transaction. */
   async prune(): Promise<number> {
     let dropped = 0
     while (dropped < dropsMax) {
@@ -34,8 +34,11 @@ export class Retention {
       if (!row?.dropped) break
       dropped += 1
     }
-    await this.#db.control.run(foldTally)
     return dropped
+  }
+
+  async fold(): Promise<void> {
+    await this.#db.control.run(foldTally)
   }
 
   #keepDays(): number[] {

@@ -1,8 +1,11 @@
+import type { Statement } from '../database/index.js'
 import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { topics } from './hints.js'
 import { crashesMax, type Keep } from './job.js'
 import { quarantineJobs, rescueJobs } from './queries/upkeep.js'
+
+const dayMs = 86_400_000
 
 /**
  * Takes back the jobs of dead leases. Any node does it, no leader is needed: the statement is guarded and skips what
@@ -24,18 +27,30 @@ export class Rescue {
   }
 
   async #sweep(): Promise<void> {
-    try {
-      const { control } = this.#runtime.db
-      const keepMs = Math.max(this.#keep.discardedMs, 86_400_000)
-      const poison = await control.run(quarantineJobs, [crashesMax, keepMs])
-      const rows = await control.run(rescueJobs, [crashesMax])
-      if (poison.length > 0)
-        this.#runtime.log.error(`forge: quarantined ${poison.length} jobs that keep losing their process`)
-      if (rows.length === 0) return
-      this.#runtime.log.warn(`forge: took back ${rows.length} jobs of nodes that were lost`)
+    const rescued = await this.#run('rescue', rescueJobs, [crashesMax])
+    if (rescued > 0) {
+      this.#runtime.log.warn(`forge: took back ${rescued} jobs of nodes that were lost`)
       this.#runtime.signals.hint(topics.later, 'rescue')
+    }
+    const poison = await this.#run('quarantine', quarantineJobs, [
+      crashesMax,
+      Math.max(this.#keep.discardedMs, dayMs),
+    ])
+    if (poison > 0)
+      this.#runtime.log.error(`forge: quarantined ${poison} jobs that keep losing their process`)
+  }
+
+  /** Each half by itself: a job that cannot be set aside must not keep others from being taken back. */
+  async #run(
+    what: string,
+    statement: Statement<{ id: string }>,
+    values: readonly unknown[],
+  ): Promise<number> {
+    try {
+      return (await this.#runtime.db.control.run(statement, values)).length
     } catch (error) {
-      this.#runtime.log.debug(`forge: the sweep for lost jobs failed: ${messageOf(error)}`)
+      this.#runtime.log.debug(`forge: ${what} waits for the next sweep: ${messageOf(error)}`)
+      return 0
     }
   }
 }

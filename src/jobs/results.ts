@@ -34,6 +34,7 @@ export class Results {
   #polling = false
   #waitMs = fastestMs
   #polls = 0
+  #stopped = false
   #offset = 0
 
   constructor(runtime: Runtime) {
@@ -50,6 +51,7 @@ export class Results {
     options: { readonly timeout?: Duration } | undefined,
     committed: boolean,
   ): Promise<unknown> {
+    if (this.#stopped) return Promise.reject(new ForgeError('FORGE_STOPPED'))
     const timeoutMs = durationMs(options?.timeout ?? '30s', 'The timeout of result()')
     return new Promise((resolve, reject) => {
       const waiter = {
@@ -68,6 +70,7 @@ export class Results {
   }
 
   stop(): void {
+    this.#stopped = true
     this.#unsubscribe()
     this.#timer?.cancel()
     for (const waiter of this.#all()) waiter.reject(new ForgeError('FORGE_STOPPED'))

@@ -13,7 +13,6 @@ export interface JobRun {
   /** Monotonic milliseconds at which the timeout falls. */
   readonly deadlineMs: number
   aborted: AbortKind | null
-  cancelReason: string
   /** `complete(result, { tx })` was called: the handler's return value no longer counts. */
   completedInTx: boolean
 }

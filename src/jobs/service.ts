@@ -1,6 +1,6 @@
 import { deathsSeen, type Membership } from '../cluster/index.js'
 import type { Tx } from '../database/index.js'
-import { messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
+import { ForgeError, messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { CommitWatch } from './commits.js'
 import { Finisher } from './complete.js'
@@ -10,7 +10,7 @@ import { createHandle, type HandleParts, type JobEngine, type JobHandle } from '
 import { topics } from './hints.js'
 import type { Keep } from './job.js'
 import { Lanes } from './lanes.js'
-import { type Jobs, StoredJobs } from './manage.js'
+import { StoredJobs } from './manage.js'
 import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
@@ -20,6 +20,7 @@ import { lookAround, promoteDue } from './queries/claim.js'
 import { Rescue } from './rescue.js'
 import { Results } from './results.js'
 import { Slots } from './slots.js'
+import { Upkeep } from './upkeep.js'
 import { Worker } from './worker.js'
 
 export interface JobsParts {
@@ -34,14 +35,11 @@ export interface JobsParts {
 
 const provenPollMs = 5_000
 const blindPollMs = 1_000
-const upkeepMs = 60_000
-/** A full sweep for lost jobs even when nobody was seen to die: rows of nodes that are gone altogether. */
-const fullRescueMs = 30_000
 
 /** Everything of this room that lives in one process. */
 export class JobsService implements Service, JobEngine {
   readonly name = 'jobs'
-  readonly jobs: Jobs
+  readonly jobs: StoredJobs
   readonly #parts: JobsParts
   readonly #lanes: Lanes
   readonly #commits: CommitWatch
@@ -49,6 +47,8 @@ export class JobsService implements Service, JobEngine {
   readonly #results: Results
   readonly #retention: Retention
   readonly #rescue: Rescue
+  readonly #upkeep: Upkeep
+  readonly #slots: Slots
   readonly #worker: Worker | null
   readonly #closers: (() => Promise<void>)[] = []
   readonly #offs: (() => void)[] = []
@@ -58,20 +58,23 @@ export class JobsService implements Service, JobEngine {
   #dueAt = Number.POSITIVE_INFINITY
   #looking: Promise<void> | null = null
   #lookAgain = false
-  /** The newest lane that a look saw: when it rises, a lane may have come up that this process can serve. */
-  #laneMax: number | null = null
+  /** How many lanes the last look saw: when it rises, a lane may have come up that this process can serve. */
+  #lanesSeen = -1
   #stopped = false
 
   constructor(parts: JobsParts) {
     this.#parts = parts
     const { runtime, options } = parts
     const keep: Keep = { completedMs: options.retention.completed, discardedMs: options.retention.discarded }
+    this.#slots = new Slots(options.queues, options.concurrency)
     this.#lanes = new Lanes(runtime.db)
     this.#commits = new CommitWatch(runtime)
     this.#enqueuer = new Enqueuer(runtime, this.#lanes, this.#commits)
     this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
+    const { membership } = parts
+    this.#upkeep = new Upkeep({ runtime, membership, retention: this.#retention, rescue: this.#rescue })
     this.jobs = new StoredJobs(runtime, keep)
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
@@ -158,7 +161,7 @@ export class JobsService implements Service, JobEngine {
   }
 
   async #look(): Promise<void> {
-    await this.#doChores()
+    await this.#upkeep.round()
     if (!this.#worker) return
     const { db } = this.#parts.runtime
     const [seen] = await db.control.run(lookAround, [
@@ -167,8 +170,8 @@ export class JobsService implements Service, JobEngine {
       this.#worker.runningIds,
     ])
     if (!seen) return
-    if (seen.lane_max !== this.#laneMax) await this.#refresh()
-    this.#laneMax = seen.lane_max
+    if (seen.lanes !== this.#lanesSeen) await this.#refresh()
+    this.#lanesSeen = seen.lanes
     if (seen.cancelled) this.#worker.cancel(seen.cancelled)
     if (seen.strays) await this.#worker.releaseStrays(seen.strays)
     if (seen.ready) this.#worker.wake()
@@ -204,31 +207,13 @@ export class JobsService implements Service, JobEngine {
     void this.tick()
   }
 
-  async #doChores(): Promise<void> {
-    const { membership } = this.#parts
-    if (await this.#myTurn('rescue', fullRescueMs)) await this.#rescue.sweep()
-    if (!(await this.#myTurn('history', upkeepMs))) return
-    await this.#retention.ensure()
-    await this.#retention.prune()
-    await membership.forgetDead()
-  }
-
-  readonly #nextTurn = new Map<string, number>()
-
-  /** Asks the database for the turn only when a whole interval has passed here, so that asking costs next to nothing. */
-  async #myTurn(name: string, everyMs: number): Promise<boolean> {
-    const now = this.#parts.runtime.clock.monotonicMs()
-    if ((this.#nextTurn.get(name) ?? 0) > now) return false
-    this.#nextTurn.set(name, now + everyMs)
-    return this.#parts.membership.turn(name, everyMs)
-  }
-
   async #onDefinition(): Promise<void> {
     try {
       await this.#refresh()
       await this.#retention.ensure()
       this.#worker?.wake()
     } catch (error) {
+      this.#lanesSeen = -1
       this.#parts.runtime.log.debug(`forge: a new definition waits for the next look: ${messageOf(error)}`)
     }
   }
@@ -239,21 +224,26 @@ export class JobsService implements Service, JobEngine {
 
   #onReady(keys: readonly string[] | null): void {
     if (!this.#worker) return
-    if (keys === null || !this.#worker.knows(keys)) void this.tick()
-    else this.#worker.wake(keys)
+    if (keys === null) return void this.tick()
+    const served = keys.filter((queue) => this.#slots.serves(queue))
+    if (!this.#worker.knows(served)) void this.tick()
+    else if (served.length > 0) this.#worker.wake(served)
   }
 
   #onCancel(keys: readonly string[] | null): void {
-    if (keys === null) void this.tick()
-    else this.#worker?.cancel(keys)
+    // A hint is only a hint: the marks in the table say what was cancelled.
+    if (keys === null || this.#worker?.runsAny(keys)) void this.tick()
   }
 
+  /** A definition of another instance may be handed to `job.enqueue`. */
   #spec(name: string): JobSpec {
-    return this.#parts.registry.get(name) as JobSpec
+    const spec = this.#parts.registry.get(name)
+    if (!spec) throw new ForgeError('FORGE_NOT_ATTACHED', `'${name}' is not defined on this instance.`)
+    return spec
   }
 
   #makeWorker(keep: Keep): Worker {
-    const { runtime, options, membership, registry } = this.#parts
+    const { runtime, membership, registry } = this.#parts
     const [work, finish] = [runtime.db.open('work'), runtime.db.open('finish')]
     this.#closers.push(
       () => work.close(),
@@ -267,7 +257,7 @@ export class JobsService implements Service, JobEngine {
       registry,
       session: work,
       lanes: this.#lanes,
-      slots: new Slots(options.queues, options.concurrency),
+      slots: this.#slots,
       finisher: new Finisher({ runtime, session: finish, keep, ensurePartitions: ensure }),
       context: {
         runtime,

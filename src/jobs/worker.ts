@@ -5,9 +5,10 @@ import type { Runtime } from '../runtime/index.js'
 import { claim, type ServedLane } from './claim.js'
 import type { Finisher } from './complete.js'
 import type { ContextParts } from './context.js'
-import type { JobRegistry } from './define.js'
+import type { JobRegistry, JobSpec } from './define.js'
 import { execute, type Execution } from './execute.js'
-import { decide, type Outcome } from './job.js'
+import { hintReady } from './hints.js'
+import { decide, type Outcome, suspectCrashes } from './job.js'
 import type { Lanes } from './lanes.js'
 import { jobFinished, jobLost, jobRetried } from './news.js'
 import { type ClaimedRow, releaseStrays } from './queries/claim.js'
@@ -26,9 +27,13 @@ export interface WorkerParts {
 }
 
 /** The end of a job that was claimed but must not start. */
-const handedBack: Execution = {
-  outcome: Promise.resolve({ kind: 'handBack' }),
-  settled: Promise.resolve(),
+function unstarted(kind: 'handBack' | 'cancel'): Execution {
+  return { outcome: Promise.resolve({ kind }), settled: Promise.resolve() }
+}
+
+/** It lost its process before, and may have been the cause. */
+function isSuspect(run: JobRun): boolean {
+  return run.row.crashes >= suspectCrashes
 }
 
 /** Failed claims in a row are spaced out up to this. */
@@ -136,9 +141,12 @@ export class Worker {
 
   async #claimOnce(free: ReadonlyMap<string, number>): Promise<void> {
     for (const queue of free.keys()) this.#hungry.delete(queue)
+    const { session, membership } = this.#parts
+    const { epoch } = membership
+    const suspects = ![...this.#runs.values()].some(isSuspect)
     let rows: ClaimedRow[]
     try {
-      rows = await claim(this.#parts.session, this.#parts.membership, { lanes: this.#served, free })
+      rows = await claim(session, membership, { lanes: this.#served, free, suspects })
     } catch (error) {
       for (const queue of free.keys()) this.#hungry.add(queue)
       throw error
@@ -148,14 +156,16 @@ export class Worker {
     for (const row of rows) {
       const lane = lanes.get(row.lane) as ServedLane
       got.set(lane.queue, (got.get(lane.queue) ?? 0) + 1)
-      this.#begin(row, lane)
+      // The answer may come after a stop, or after the lease was lost: then nothing of it starts.
+      const refused = this.#stop.signal.aborted || !membership.trusted || membership.epoch !== epoch
+      this.#begin(row, lane, refused)
     }
     for (const [queue, slots] of free) if ((got.get(queue) ?? 0) >= slots) this.#hungry.add(queue)
   }
 
-  #begin(row: ClaimedRow, lane: ServedLane): void {
-    const spec = this.#parts.registry.get(lane.name)
-    if (!spec) return
+  #begin(row: ClaimedRow, lane: ServedLane, refused: boolean): void {
+    // Definitions are replaced, never removed.
+    const spec = this.#parts.registry.get(lane.name) as JobSpec
     const { clock } = this.#parts.runtime
     const run: JobRun = {
       row,
@@ -164,24 +174,27 @@ export class Worker {
       controller: new AbortController(),
       deadlineMs: clock.monotonicMs() + spec.timeoutMs,
       aborted: null,
-      cancelReason: '',
       completedInTx: false,
     }
     this.#runs.set(row.id, run)
     this.#parts.slots.take(lane.queue)
-    const task = this.#live(run).finally(() => this.#tasks.delete(task))
+    const task = this.#live(run, refused).finally(() => this.#tasks.delete(task))
     this.#tasks.add(task)
   }
 
   /** From the first line of the handler to the durable end; never rejects. */
-  async #live(run: JobRun): Promise<void> {
-    // A claim that was under way when the stop came: nothing of it starts.
-    const refused = this.#stop.signal.aborted
-    const { outcome, settled } = refused ? handedBack : execute(run, this.#parts.context)
+  async #live(run: JobRun, refused: boolean): Promise<void> {
+    const { outcome, settled } = refused ? unstarted('handBack') : this.#start(run)
     void settled.then(() => this.#freeSlot(run))
     await this.#conclude(run, await outcome)
     this.#parts.context.progress.forget(run)
     if (this.#runs.get(run.row.id) === run) this.#runs.delete(run.row.id)
+    // While it ran no other suspect was claimed; there may be one.
+    if (isSuspect(run)) this.wake([run.queue])
+  }
+
+  #start(run: JobRun): Execution {
+    return run.row.cancelled ? unstarted('cancel') : execute(run, this.#parts.context)
   }
 
   #freeSlot(run: JobRun): void {
@@ -200,6 +213,8 @@ export class Worker {
       return
     }
     const fate = await this.#parts.finisher.write(run, finish)
+    if (finish.kind === 'again' && finish.state === 'available')
+      hintReady(this.#parts.runtime.signals, run.queue, false)
     if (fate === 'lost') return news.emit(jobLost, about)
     if (finish.kind === 'final' || fate === 'cancelled') {
       const state = finish.kind === 'final' ? finish.state : 'cancelled'
@@ -208,12 +223,16 @@ export class Worker {
     news.emit(jobRetried, { ...about, delayMs: finish.delayMs })
   }
 
+  /** True when one of these jobs runs here. */
+  runsAny(ids: readonly string[]): boolean {
+    return ids.some((id) => this.#runs.has(id))
+  }
+
   /** A cancel mark was seen for these ids. */
-  cancel(ids: readonly string[], reason = 'cancelled'): void {
+  cancel(ids: readonly string[]): void {
     for (const id of ids) {
       const run = this.#runs.get(id)
       if (!run) continue
-      run.cancelReason = reason
       abortRun(run, 'cancel', new ForgeError('FORGE_JOB_CANCELLED', `Job ${id}.`))
     }
   }

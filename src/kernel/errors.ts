@@ -29,6 +29,8 @@ export const errorCatalogue = {
   FORGE_INPUT_TOO_DEEP: 'The input is nested too deeply (limit 100 levels).',
   FORGE_INPUT_TOO_LARGE:
     'The input is too large (limit 1 MB as JSON). Store it elsewhere and pass a reference.',
+  FORGE_JOB_BUSY:
+    'A transaction of its own holds the job, so it cannot be changed now. Ask again when that has ended.',
   FORGE_JOB_CANCELLED: 'The job was cancelled.',
   FORGE_JOB_DISCARDED: 'The job was given up: its attempts are used up, or its handler discarded it.',
   FORGE_JOB_NAME_INVALID:
@@ -48,6 +50,7 @@ export const errorCatalogue = {
   FORGE_PATH_TAKEN: 'Another forge instance is mounted at this path of this app. Choose another path.',
   FORGE_POOL_ENDED: 'The pool was ended. Attach forge to a pool that is open.',
   FORGE_POOL_INVALID: 'attach() needs a pg.Pool as its second argument.',
+  FORGE_RESULT_INVALID: "What the handler returned does not satisfy the job's output schema.",
   FORGE_RESULT_NOT_KEPT:
     'The job is finished and nothing of it was kept (keep is 0, or its retention has passed).',
   FORGE_RESULT_TIMEOUT: 'The job did not finish in time. It goes on; ask again, or look at its state.',

@@ -78,5 +78,19 @@ function readLogger(value: unknown, name: string): Logger {
     value !== null &&
     methods.every((method) => typeof (value as Record<string, unknown>)[method] === 'function')
   if (!right) throw invalidOption(name, 'must have the methods debug, info, warn and error, or be false')
-  return value as Logger
+  return guarded(value as Logger)
+}
+
+/** forge logs from timers and listeners, where a logger that throws would end the host's process. */
+function guarded(logger: Logger): Logger {
+  const line =
+    (level: keyof Logger): Logger['info'] =>
+    (message, fields) => {
+      try {
+        logger[level](message, fields)
+      } catch {
+        // It cannot be reported by the thing that failed.
+      }
+    }
+  return { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') }
 }

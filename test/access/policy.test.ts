@@ -44,7 +44,8 @@ const answers: Readonly<Record<string, () => unknown>> = {
     throw 'read'
   },
   rejects: () => Promise.reject(new Error('no session')),
-  "rejects with 'operate'": () => Promise.reject('operate' as unknown as Error),
+  // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+  "rejects with 'operate'": () => Promise.reject('operate'),
   'answers a promise that throws when it is awaited': () => ({
     then: () => {
       throw new Error('hostile')

@@ -1,4 +1,5 @@
 import { Socket } from 'node:net'
+import type { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import { createForge } from '../../src/index.js'
 import { deferred } from '../../src/kernel/index.js'
@@ -105,6 +106,28 @@ describe('the lease', () => {
   })
 })
 
+describe('a node that lost its pulse for a moment', () => {
+  it('still declares others dead afterwards', async () => {
+    const { attach } = setup(database)
+    await using node = await attach({ lease })
+    const before = (await nodeRow(node.id)) as NodeRow
+    await database.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where application_name = 'forge:pulse' and datname = current_database()`,
+    )
+    await until(async () => ((await nodeRow(node.id))?.left_ms ?? 0) > lease.ms - 250, {
+      label: 'beating again',
+    })
+    expect((await nodeRow(node.id))?.epoch).toBe(before.epoch)
+    const [dead] = await database.query<{ id: string }>(
+      `insert into forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
+       values (gen_random_uuid(), gen_random_uuid(), 'active', 'gone', 1, '0', '{}', '{}', now() - interval '1 hour')
+       returning id`,
+    )
+    await until(async () => (await nodeRow(dead?.id as string))?.state === 'dead', { label: 'declared dead' })
+  })
+})
+
 describe('lost contact', () => {
   it('aborts handlers before the lease ends, costs no attempt and no crash, and heals by itself', async () => {
     const target = new URL(database.url)
@@ -172,6 +195,26 @@ describe('the pulse', () => {
     )
     await until(() => asked > before, { label: 'asked again' })
     await until(async () => ((await nodeRow(node.id))?.left_ms ?? 0) > lease.ms / 2, { label: 'renewed' })
+  })
+
+  it('goes on from the main loop when its thread ends, and health says so', async () => {
+    const { attach, forge } = setup(database)
+    const job = forge.job('threadless', { queue: 'threadless', run: () => 'ran' })
+    const threads: Worker[] = []
+    const note = (thread: Worker): void => void threads.push(thread)
+    process.on('worker', note)
+    await using node = await attach({ lease })
+    process.off('worker', note)
+    await threads[0]?.terminate()
+    await until(
+      async () => (await node.health()).checks.some((check) => check.name === 'pulse' && !check.ok),
+      { label: 'seen' },
+    )
+    await until(async () => ((await nodeRow(node.id))?.left_ms ?? 0) > lease.ms - 250, {
+      label: 'beating again',
+    })
+    expect(await (await job.enqueue({})).result()).toBe('ran')
+    expect((await node.health()).ready).toBe(true)
   })
 
   it('runs on the main loop when the host brings its own socket, and health says so', async () => {

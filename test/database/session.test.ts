@@ -1,8 +1,9 @@
-import { describe, expect, test } from 'vitest'
+import pg from 'pg'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { type Session, statement } from '../../src/database/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
-import { sessionOf, sourceOf } from './kit.js'
+import { createRole, sessionOf, sourceOf } from './kit.js'
 
 const database = useDatabase()
 
@@ -82,12 +83,30 @@ describe('one connection', () => {
     expect(await session.run(prepared)).toEqual([{ name: 'test_list' }, { name: 'test_nap' }])
   })
 
-  test('gives bigint as a number and everything else as the driver does', async () => {
-    const row = statement(
-      'test_types',
-      () => `select 7::bigint as n, '{"a":1}'::jsonb as json, now() as at, 1.5::numeric as text`,
-    )
-    expect(await connect().run(row)).toEqual([{ n: 7, json: { a: 1 }, at: expect.any(Date), text: '1.5' }])
+  test('gives types as forge wants them, whatever parsers the host has set and wherever the server stands', async () => {
+    const row = statement('test_types', () => `
+      select 7::bigint as n, 1.5::float8 as f, true as b, '{"a":1}'::jsonb as json, null::timestamptz as none,
+             timestamptz '2026-11-24 15:04:05.123456+00' as at, 'x'::text as text, '{a,b}'::text[] as list`) // prettier-ignore
+    for (const oid of [20, 1184, 3802]) {
+      const before = pg.types.getTypeParser(oid)
+      pg.types.setTypeParser(oid, () => 'of the host')
+      onTestFinished(() => pg.types.setTypeParser(oid, before))
+    }
+    for (const zone of ['UTC', 'Asia/Kolkata', 'America/St_Johns', 'Asia/Tokyo']) {
+      const { url } = await createRole(database, { timezone: zone, datestyle: 'German, DMY' })
+      expect(await sessionOf(sourceOf({ connectionString: url })).run(row), zone).toEqual([
+        {
+          n: 7,
+          f: 1.5,
+          b: true,
+          json: { a: 1 },
+          none: null,
+          at: new Date('2026-11-24T15:04:05.123Z'),
+          text: 'x',
+          list: ['a', 'b'],
+        },
+      ])
+    }
   })
 })
 

@@ -57,7 +57,12 @@ describe.skipIf(!hasBrowser)('the status page in a browser', () => {
       await page
         .locator('table')
         .first()
-        .evaluate((table) => getComputedStyle(table).borderCollapse),
+        .evaluate(
+          (table) =>
+            (
+              globalThis as unknown as { getComputedStyle(of: unknown): { borderCollapse: string } }
+            ).getComputedStyle(table).borderCollapse,
+        ),
     ).toBe('collapse')
     expect(complaints).toEqual([])
   })

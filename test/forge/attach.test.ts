@@ -200,7 +200,7 @@ describe('a name that is defined twice', () => {
 describe('stopping', () => {
   it('is idempotent, and calls at the same time join the first', async () => {
     const { attach } = setup(database)
-    const before = openResources()
+    const before = await openResources(database)
     const node = await attach()
     const joined = [node.stop(), node.stop({ timeout: 1 }), node[Symbol.asyncDispose]()]
     await Promise.all(joined)
@@ -212,7 +212,7 @@ describe('stopping', () => {
   it('is done by `await using`', async () => {
     const { attach, forge } = setup(database)
     const job = forge.job('scoped', { run: () => 1 })
-    const before = openResources()
+    const before = await openResources(database)
     {
       await using node = await attach()
       expect(await (await job.enqueue()).result()).toBe(1)

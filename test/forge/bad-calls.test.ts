@@ -83,6 +83,7 @@ describe('a validator', () => {
     [
       'throws nothing',
       () => {
+        // eslint-disable-next-line @typescript-eslint/only-throw-error
         throw undefined
       },
       'FORGE_INPUT_INVALID',

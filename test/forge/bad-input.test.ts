@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { createForge, type JobSettings } from '../../src/index.js'
 import { useDatabase } from '../support/database.js'
@@ -94,7 +95,7 @@ describe('an option of attach', () => {
   it.each(cases)('that is %s is refused', async (...given) => {
     const { forge, pool } = setup(database)
     const options = typeof given[1] === 'object' ? { logger: false, ...given[1] } : given[1]
-    await expectRefusal(database, () => forge.attach(null, pool, options as object), given)
+    await expectRefusal(database, () => forge.attach(null, pool, options), given)
   })
 })
 
@@ -120,7 +121,7 @@ describe('a definition', () => {
     undefined,
     Symbol('name'),
     {},
-  ].map((name): Case => [`the name ${String(name).slice(0, 30)}`, name, 'FORGE_JOB_NAME_INVALID', rule])
+  ].map((name): Case => [`the name ${inspect(name).slice(0, 30)}`, name, 'FORGE_JOB_NAME_INVALID', rule])
   it.each(names)('with %s is refused', (...given) =>
     expectRefusal(database, () => createForge().job(given[1] as string, { run() {} }), given),
   )

@@ -1,6 +1,5 @@
 import express from 'express'
-import pg from 'pg'
-import { describe, expect, inject, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -64,49 +63,4 @@ describe('connections of forge', () => {
     await node.stop()
     await until(async () => (await forgeConnections(database)).length === 0, { label: 'all are closed' })
   })
-})
-
-describe('an idle node', () => {
-  const windowSeconds = 20
-  const perSecondMax = 1
-  /** The server itself works in the database now and then (autovacuum); one quiet window is enough. */
-  const windowsMax = 5
-
-  it('with all roles sends at most one statement per second', { timeout: 180_000 }, async () => {
-    await using node = await setup(database).attach()
-    const admin = new pg.Client({ connectionString: inject('forgeDatabases').adminUrl })
-    await admin.connect()
-    try {
-      // What the start did, and the tests before it: an idle backend reports its counts within 10 s.
-      await transactionsPerSecond(admin, 11)
-      const figures: number[] = []
-      while (figures.length < windowsMax && !figures.some((figure) => figure <= perSecondMax)) {
-        figures.push(await transactionsPerSecond(admin, windowSeconds))
-      }
-      console.log(
-        `An idle node sends ${figures.map((figure) => figure.toFixed(2)).join(', ')} statements per second.`,
-      )
-      expect(Math.min(...figures)).toBeLessThanOrEqual(perSecondMax)
-      expect(Math.min(...figures)).toBeGreaterThan(0.2)
-      expect((await node.health()).checks.filter(({ ok }) => !ok)).toEqual([])
-    } finally {
-      await admin.end()
-    }
-  })
-
-  /** Each statement of an idle node is a transaction of its own. Asked from another database, which does not count. */
-  async function transactionsPerSecond(admin: pg.Client, ofSeconds: number): Promise<number> {
-    const [fromCount, since] = [await transactions(admin), performance.now()]
-    const seconds = () => (performance.now() - since) / 1_000
-    await until(() => seconds() >= ofSeconds, { label: 'the window is over', deadlineMs: 60_000 })
-    return ((await transactions(admin)) - fromCount) / seconds()
-  }
-
-  async function transactions(admin: pg.Client): Promise<number> {
-    const { rows } = await admin.query<{ n: string }>(
-      'SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = $1',
-      [database.name],
-    )
-    return Number(rows[0]?.n)
-  }
 })

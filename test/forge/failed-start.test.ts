@@ -194,7 +194,7 @@ describe('a start that fails', () => {
       const { logger, heard } = listeningLogger()
       const failure = await makeFailure(context)
       const pool = ('pool' in failure ? failure.pool : database.pool()) as HostPool
-      const before = openResources()
+      const before = await openResources(database)
       const attaching = forge.attach(app, pool, { logger, ...failure.options })
       const since = performance.now()
       await expect(attaching).rejects.toMatchObject({

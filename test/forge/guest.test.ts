@@ -77,14 +77,12 @@ describe('a process with forge in it', () => {
   it('with signals: true lets jobs finish, hands back the rest, and dies of the signal', async () => {
     await using child = start('signals')
     await child.ready()
-    const { ids } = child.messages.find((message) => 'ids' in (message as object)) as {
-      ids: { id: string }[]
-    }
+    const { ids } = await child.waitForMessage(hasIds)
     child.kill('SIGTERM')
     expect(await child.exited).toEqual({ code: null, signal: 'SIGTERM' })
     await nothingIsLeft()
     expect(child.stderr).toBe('')
-    await using node = await setup(database).attach({ roles: [] })
+    await using node = await setup(database).attach({ roles: ['gateway'] })
     const [short, long] = await Promise.all(ids.map(({ id }) => node.jobs.get(id)))
     expect(short).toMatchObject({ state: 'completed', result: 'finished' })
     expect(long).toMatchObject({ state: 'available', attempt: 0 })

@@ -66,8 +66,14 @@ export async function forgeConnections(database: Pick<TestDatabaseAccess, 'query
   return rows.map((row) => row.name)
 }
 
-/** What keeps this process alive, without what is over in a moment. */
-export function openResources(): string[] {
+/** What keeps this process alive, the test's own connection included. */
+export async function openResources(database: TestDatabaseAccess): Promise<string[]> {
+  await database.query('SELECT 1')
+  return resourcesNow()
+}
+
+/** Without what is over in a moment. */
+function resourcesNow(): string[] {
   return process
     .getActiveResourcesInfo()
     .filter((name) => !/^(TickObject|Immediate|FSReqCallback|CloseReq|GetAddrInfoReqWrap)$/.test(name))
@@ -88,7 +94,7 @@ export async function untilNothingIsLeft(
 
 function moreThan(before: readonly string[]): string[] {
   const known = [...before]
-  return openResources().filter((name) => {
+  return resourcesNow().filter((name) => {
     const at = known.indexOf(name)
     if (at >= 0) known.splice(at, 1)
     return at < 0

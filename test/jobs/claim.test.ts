@@ -31,8 +31,15 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
   }
   const open = (): Session => new Session(context, { purpose: 'test', statementMs: 5_000 })
   const session = open()
-  const claim = (as: { epoch?: string; free?: number; from?: Session } = {}) =>
-    (as.from ?? session).run(claimJobs, [id, as.epoch ?? epoch, [lane?.id], [0], [as.free ?? 10]])
+  const claim = (as: { epoch?: string; free?: number; from?: Session; suspects?: boolean } = {}) =>
+    (as.from ?? session).run(claimJobs, [
+      id,
+      as.epoch ?? epoch,
+      [lane?.id],
+      [0],
+      [as.free ?? 10],
+      as.suspects ?? true,
+    ])
   return { claim, session, open }
 }
 
@@ -45,6 +52,15 @@ describe('the claim statement', () => {
     expect(rows.every((row) => row.attempt === 1 && row.claims === 1)).toBe(true)
     expect((await claim()).map((row) => row.input)).toEqual([3])
     expect(await claim()).toEqual([])
+    await session.close()
+  })
+
+  it('gives one suspect at most, and none while one runs', async () => {
+    const { claim, session } = await setup()
+    await database.query(`update forge.job set crashes = 2 where state = 2 and input <> '3'`)
+    expect((await claim({ suspects: false })).map((row) => row.input)).toEqual([3])
+    expect((await claim()).map((row) => row.input)).toEqual([1])
+    expect((await claim()).map((row) => row.input)).toEqual([2])
     await session.close()
   })
 

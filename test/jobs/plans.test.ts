@@ -23,7 +23,7 @@ type Value = Scalar | readonly Scalar[]
 
 /** The statements that run all the time, with values that touch nothing. */
 const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
-  [claim.claimJobs, nobody, nobody, [1, 2], [0, 0], [10, 10]],
+  [claim.claimJobs, nobody, nobody, [1, 2], [0, 0], [10, 10], true],
   [claim.promoteDue],
   [claim.lookAround, [1, 2], nobody, ids],
   [claim.releaseStrays, ids, nobody],
@@ -177,7 +177,7 @@ test.each(['elsewhere', 'in lane 1'] as const)(
       `INSERT INTO forge.job (id, lane, state, priority, attempts_max, due, input)
      SELECT gen_random_uuid(), 2, 2, 0, 5, now() - interval '1 hour', '{}' FROM generate_series(1, 20)`,
     )
-    const call = [node, node, [1, 2], [0, 0], [10, 10]].map(literal).join(', ')
+    const call = [node, node, [1, 2], [0, 0], [10, 10], true].map(literal).join(', ')
     const [row] = await session.run(
       statement<Explained>(
         `explain_claim_${where.length}`,

@@ -165,6 +165,7 @@ describe('limits', () => {
     // Bytes are counted, not characters: é takes two, a line break is written as two.
     expect(encodeStrict('é'.repeat(499_999), limits)).toHaveLength(500_001)
     expect(refusal('é'.repeat(500_000)).message).toContain('takes 1000002 of 1000000 bytes')
+    expect(refusal(`é${'x'.repeat(999_997)}`).message).toContain('takes 1000001 of 1000000 bytes')
     expect(refusal('\n'.repeat(500_000)).code).toBe('FORGE_INPUT_TOO_LARGE')
     expect(refusal(Array.from({ length: 600_000 }, () => 1)).code).toBe('FORGE_INPUT_TOO_LARGE')
     expect(refusal({ ['k'.repeat(1_000_000)]: 1 }).code).toBe('FORGE_INPUT_TOO_LARGE')

@@ -84,7 +84,7 @@ function describe(/** @type {Step} */ step) {
         : `${step.note}, ${Math.round(step.percent)} %`
     case 'retrying': {
       const seconds = Math.max(0, Math.ceil(((step.retryAt ?? 0) - Date.now()) / 1_000))
-      return `${step.note || 'failed'}; again in ${seconds} s`
+      return `again in ${seconds} s: ${step.note || 'failed'}`
     }
     case 'done':
       return `done${again}`

@@ -1,5 +1,6 @@
 import { liveLease } from '../../cluster/index.js'
 import { statement } from '../../database/index.js'
+import { suspectCrashes } from '../job.js'
 
 export interface ClaimedRow {
   readonly id: string
@@ -12,12 +13,15 @@ export interface ClaimedRow {
   readonly claims: number
   readonly due_us: number
   readonly created_at: Date
+  /** A cancel mark stands since before the claim: its handler must not start. */
+  readonly cancelled: boolean
   readonly input: unknown
 }
 
 /**
  * Claims up to `cap` jobs of each served queue, most due first. $3 lanes, $4 the queue (a number) of each lane,
- * $5 the free slots of that queue.
+ * $5 the free slots of that queue, $6 whether a suspect may be among them: a job that lost its process before, of
+ * which one runs here at a time, so that it takes no neighbours with it.
  *
  * Candidates are read per lane without locks (twice the cap, since others read the same ones), then locked by ctid
  * with the state checked again, then cut to the cap. Nothing is claimed without the live lease, in this very
@@ -41,21 +45,23 @@ export const claimJobs = statement<ClaimedRow>(
       select seen.*, row_number() over (partition by queue order by due, id) as place from seen
     ) as ranked where place <= cap * 2
   ), held as (
-    select job.ctid as at, job.lane, job.due, job.id from ${s}.job
+    select job.ctid as at, job.lane, job.due, job.id, job.crashes >= ${suspectCrashes} as suspect from ${s}.job
     where job.ctid = any (array(select at from picked)) and job.state = 2
     for update skip locked
   ), taken as (
     select at from (
-      select held.at, served.cap, row_number() over (partition by served.queue order by held.due, held.id) as place
+      select held.at, held.suspect, served.cap,
+             row_number() over (partition by served.queue order by held.due, held.id) as place,
+             row_number() over (partition by held.suspect order by held.due, held.id) as nth
       from held join served using (lane)
-    ) as ranked where place <= cap
+    ) as ranked where place <= cap and (not suspect or ($6::boolean and nth = 1))
   )
   update ${s}.job
      set state = 3, token = gen_random_uuid(), node = $1::uuid, epoch = $2::uuid, claimed_at = clock_timestamp(),
          attempt = attempt + 1, claims = claims + 1, progress = null
    where ctid = any (array(select at from taken))
   returning id, lane, token, priority, attempt, attempts_max, crashes, claims,
-            (extract(epoch from due) * 1000000)::bigint as due_us, created_at, input`,
+            (extract(epoch from due) * 1000000)::bigint as due_us, created_at, cancel_at is not null as cancelled, input`,
 )
 
 /** Makes waiting jobs available whose time has come. Answers with their lanes. */
@@ -73,13 +79,13 @@ export const promoteDue = statement<{ lane: number; n: number }>(
 
 /**
  * One look at everything a worker waits for: milliseconds to the next due job, whether a served lane has work, the
- * newest lane (is one unknown here?), which of its running jobs were cancelled,
- * and which jobs run under its epoch without being among those it knows ($3). The only statement of an idle worker's poll.
+ * number of lanes (is one unknown here? a count, since numbers can commit out of order), which of its running jobs were
+ * cancelled, and which run under its epoch without being among those it knows ($3). All that an idle worker's poll asks.
  */
 export const lookAround = statement<{
   next_ms: number | null
   ready: boolean
-  lane_max: number | null
+  lanes: number
   cancelled: string[] | null
   strays: string[] | null
 }>(
@@ -91,7 +97,7 @@ export const lookAround = statement<{
                    select 1 from ${s}.job where job.lane = l.lane and job.state = 2
                    -- The order ties it to the index: for any one row the planner would rather read the table.
                    order by job.due limit 1) as one) as ready,
-         (select max(id) from ${s}.job_lane) as lane_max,
+         (select count(*)::int from ${s}.job_lane) as lanes,
          (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and cancel_at is not null) as cancelled,
          (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and id <> all ($3::uuid[])
              and claimed_at < clock_timestamp() - interval '15 s') as strays`,
@@ -106,6 +112,6 @@ export const releaseStrays = statement<{ id: string }>(
   (s) => `
   update ${s}.job
      set state = 2, attempt = attempt - 1, token = null, node = null, epoch = null, claimed_at = null
-   where id = any($1::uuid[]) and epoch = $2 and state = 3
+   where id = any($1::uuid[]) and epoch = $2 and state = 3 and claimed_at < clock_timestamp() - interval '15 s'
   returning id`,
 )

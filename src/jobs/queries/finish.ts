@@ -24,69 +24,92 @@ const intoTally = (s: string): string => `
 
 /**
  * Moves finished jobs to history. Arrays: id, token, final state, result, result too large, error, reason, keep in
- * ms. $9: only jobs whose cancel mark is set (an abort that the worker did not know of). Answers with the accepted.
+ * ms. $9: only jobs whose cancel mark is set (an abort that the worker did not know of). Answers with the tokens of the
+ * accepted. Rows that somebody else has locked are passed over, so that one of them never holds up its neighbours.
  */
-export const finishJobs = statement<{ id: string }>(
+export const finishJobs = statement<{ token: string }>(
   'forge_finish_jobs',
   (s) => `
   with done as (
     select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::jsonb[], $5::boolean[], $6::jsonb[], $7::text[],
                          $8::float8[]) as d(id, token, final, result, too_large, error, reason, keep_ms)
+  ), held as (
+    select done.* from done join ${s}.job on job.id = done.id and job.token = done.token
+    where job.state = 3 and (not $9::boolean or job.cancel_at is not null)
+    for update of job skip locked
   ), gone as (
-    delete from ${s}.job using done
-    where job.id = done.id and job.token = done.token and job.state = 3
-      and (not $9::boolean or job.cancel_at is not null)
+    delete from ${s}.job using held
+    where job.id = held.id and job.token = held.token
     returning job.id, job.lane, job.priority, job.attempt, job.attempts_max, job.crashes, job.claims, job.run_at,
-              job.created_at, job.claimed_at, job.token, job.node, job.input, done.final, done.result, done.too_large,
-              ${keepErrors('job.errors', 'done.error')} as errors,
-              coalesce(done.reason, job.cancel_reason) as reason, done.keep_ms, ${expiry('done.keep_ms')} as expires_on
+              job.created_at, job.claimed_at, job.token, job.node, job.input, held.result, held.too_large,
+              -- Whoever gives up a job that was cancelled meanwhile ends it as cancelled.
+              case when held.final = 7 and job.cancel_at is not null then 6 else held.final end as final,
+              ${keepErrors('job.errors', 'held.error')} as errors,
+              coalesce(held.reason, job.cancel_reason) as reason, held.keep_ms, ${expiry('held.keep_ms')} as expires_on
   ), kept as (${intoHistory(s)}), counted as (${intoTally(s)})
-  select id from gone`,
+  select token from gone`,
 )
 
 /**
  * Puts running jobs back: retryable after a failure, scheduled after a snooze, available when handed back. Arrays:
- * id, token, state, delay in ms, attempts given back, error. A job with a cancel mark is left for `finishJobs`.
+ * id, token, state, delay in ms, attempts given back, error. A job with a cancel mark is left for `finishJobs`;
+ * rows that somebody else has locked are passed over.
  */
-export const putBackJobs = statement<{ id: string }>(
+export const putBackJobs = statement<{ token: string }>(
   'forge_put_back_jobs',
   (s) => `
+  with back as (
+    select u.*, clock_timestamp() + u.delay_ms * interval '1 ms' as at
+    from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::float8[], $5::smallint[], $6::jsonb[])
+         as u(id, token, state, delay_ms, refund, error)
+    join ${s}.job on job.id = u.id and job.token = u.token
+    where job.state = 3 and job.cancel_at is null
+    for update of job skip locked
+  )
   update ${s}.job
      set state = b.state, attempt = job.attempt - b.refund,
          run_at = case when b.state = 2 then job.run_at else b.at end,
          due = case when b.state = 2 then job.due else b.at + (100 - job.priority) * interval '6 s' end,
          errors = ${keepErrors('job.errors', 'b.error')},
          token = null, node = null, epoch = null, claimed_at = null, progress = null
-  from (select u.*, clock_timestamp() + u.delay_ms * interval '1 ms' as at
-        from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::float8[], $5::smallint[], $6::jsonb[])
-             as u(id, token, state, delay_ms, refund, error)) as b
-  where job.id = b.id and job.token = b.token and job.state = 3 and job.cancel_at is null
-  returning job.id`,
+  from back as b
+  where job.id = b.id and job.token = b.token
+  returning b.token`,
 )
 
 /** Of these claims, which are still the current ones. */
-export const currentClaims = statement<{ id: string }>(
+export const currentClaims = statement<{ token: string }>(
   'forge_current_claims',
   (s) => `
-  select job.id from unnest($1::uuid[], $2::uuid[]) as c(id, token)
+  select job.token from unnest($1::uuid[], $2::uuid[]) as c(id, token)
   join ${s}.job on job.id = c.id and job.token = c.token and job.state = 3`,
 )
 
 /** Which of these claims are known to have finished their job: for a commit whose answer never came. */
-export const finishedByToken = statement<{ id: string }>(
+export const finishedByToken = statement<{ token: string }>(
   'forge_finished_by_token',
   (s) => `
-  select h.id from unnest($1::uuid[], $2::uuid[]) as c(id, token)
+  select h.token from unnest($1::uuid[], $2::uuid[]) as c(id, token)
   join ${s}.job_history h on h.id = c.id and h.token = c.token`,
 )
 
-/** Locks the claim for the caller's transaction: rescue and cancel wait until it ends. */
+/**
+ * Locks the claim for the caller's transaction: rescue and cancel pass it over until that ends. The keepalives, for this
+ * transaction alone, let the server drop the lock within half a minute when the host vanishes from the network.
+ */
 export const lockClaim = statement<{ id: string }>(
   'forge_lock_claim',
-  (s) => `select id from ${s}.job where id = $1 and token = $2 and state = 3 for update`,
+  (s) => `
+  select id, set_config('tcp_keepalives_idle', '10', true), set_config('tcp_keepalives_interval', '5', true),
+         set_config('tcp_keepalives_count', '3', true)
+  from ${s}.job where id = $1 and token = $2 and state = 3 for update`,
 )
 
 export const saveProgress = statement<{ id: string }>(
   'forge_save_progress',
-  (s) => `update ${s}.job set progress = $3::jsonb where id = $1 and token = $2 and state = 3 returning id`,
+  (s) => `
+  update ${s}.job set progress = $3::jsonb
+  where id = $1 and token = $2 and id in (
+    select id from ${s}.job where id = $1 and token = $2 and state = 3 for update skip locked)
+  returning id`,
 )

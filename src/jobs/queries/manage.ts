@@ -57,12 +57,28 @@ const listed = (condition: string) => (s: string) => `
 export const listJobs = statement<JobRow>('forge_list_jobs', listed(matches))
 export const listJobsById = statement<JobRow>('forge_list_jobs_by_id', listed(matchesIds))
 
-/** States of unfinished jobs, each counted up to $1 + 1; finished ones from the tally. */
+/** The newest jobs that failed, for the status page: by name, so that the partial index of history serves. $1 limit. */
+export const lastFailures = statement<JobRow>(
+  'forge_last_failures',
+  (s) => `
+  select * from (
+    (select ${hotColumns} from ${s}.job j join ${s}.job_lane l on l.id = j.lane where j.state = 4
+     order by j.run_at desc limit $1)
+    union all
+    (select ${historyColumns} from ${s}.job_history j join ${s}.job_lane l on l.id = j.lane where j.state in (7, 8)
+     order by j.id desc limit $1)
+  ) as both_places order by id desc limit $1`,
+)
+
+const countState = (s: string, state: number): string => `
+  select ${state}::smallint as state,
+         (select count(*) from (select 1 from ${s}.job where job.state = ${state} limit $1 + 1) as capped) as n`
+
+/** States of unfinished jobs, each counted up to $1 + 1 (by name, so that the partial indexes serve); finished from the tally. */
 export const countJobs = statement<{ state: number; n: number }>(
   'forge_count_jobs',
   (s) => `
-  select w.state, (select count(*) from (select 1 from ${s}.job where job.state = w.state limit $1 + 1) as capped) as n
-  from unnest(array[0, 1, 2, 3, 4]::smallint[]) as w(state)
+  ${[0, 1, 2, 3, 4].map((state) => countState(s, state)).join(' union all ')}
   union all
   select state, sum(n)::bigint from ${s}.job_tally where expires_on > (now() at time zone 'UTC')::date group by state`,
 )
@@ -105,33 +121,44 @@ export const unfinishedJobs = statement<{ id: string }>(
   (s) => `select id from ${s}.job where id = any($1::uuid[])`,
 )
 
-/**
- * Cancels jobs that do not run (they go to history) and marks those that do. $6 the most at once, $7 reason, $8 keep
- * in ms. A running job's handler hears of it by hint or poll.
- */
-export const cancelJobs = statement<{ id: string; running: boolean; epoch: string | null }>(
-  'forge_cancel_jobs',
+/** Locks what a filter matches, $6 at most; rows that somebody else has locked are passed over. */
+export const lockJobs = statement<{ id: string }>(
+  'forge_lock_jobs',
   (s) => `
-  with chosen as (
-    select j.id from ${s}.job j join ${s}.job_lane l on l.id = j.lane where ${matches}
-    order by j.id limit $6 for update of j
-  ), marked as (
-    update ${s}.job set cancel_at = coalesce(cancel_at, clock_timestamp()), cancel_reason = coalesce(cancel_reason, $7)
-    where id in (select id from chosen) and state = 3 returning id, epoch
+  select j.id from ${s}.job j join ${s}.job_lane l on l.id = j.lane where ${matches}
+  order by j.id limit $6 for update of j skip locked`,
+)
+
+/**
+ * Cancels jobs that this transaction has locked: those that do not run go to history, those that do are marked. A
+ * second statement, so that its snapshot shows what the lock waited for. $1 ids, $2 reason, $3 keep in ms.
+ */
+export const cancelLocked = statement<{ id: string; running: boolean }>(
+  'forge_cancel_locked',
+  (s) => `
+  with marked as (
+    update ${s}.job set cancel_at = coalesce(cancel_at, clock_timestamp()), cancel_reason = coalesce(cancel_reason, $2)
+    where id = any($1::uuid[]) and state = 3 returning id
   ), gone as (
-    delete from ${s}.job where id in (select id from chosen) and state <> 3
-    returning *, 6::smallint as final, $7::text as reason,
-              ((clock_timestamp() + $8::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
+    delete from ${s}.job where id = any($1::uuid[]) and state <> 3
+    returning *, 6::smallint as final, $2::text as reason,
+              ((clock_timestamp() + $3::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
            expires_on, input, errors, reason)
     select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at, expires_on, input,
-           errors, reason from gone where $8::float8 > 0
+           errors, reason from gone where $3::float8 > 0
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
-    select lane, final, expires_on, count(*) from gone where $8::float8 > 0 group by 1, 2, 3
+    select lane, final, expires_on, count(*) from gone where $3::float8 > 0 group by 1, 2, 3
   )
-  select id, true as running, epoch from marked union all select id, false, null from gone`,
+  select id, true as running from marked union all select id, false from gone`,
+)
+
+/** Of these ids, which run without a cancel mark: their row was held by somebody else, such as their own transaction. */
+export const uncancelledJobs = statement<{ id: string }>(
+  'forge_uncancelled_jobs',
+  (s) => `select id from ${s}.job where id = any($1::uuid[]) and cancel_at is null`,
 )
 
 /** Brings finished jobs back with fresh attempts: out of history, into the hot table, under the same id. */
