@@ -229,6 +229,8 @@ async function start(
 }
 
 const drainMs = 1_000
+/** After the handlers' time: to write their ends and to say goodbye. Then the connections are dropped. */
+const goodbyeMs = 8_000
 
 interface Stopping {
   readonly front: Front
@@ -238,8 +240,9 @@ interface Stopping {
 
 async function stop(given: Attachment, assembly: Assembly, stopping: Stopping): Promise<void> {
   const { front, ends, deadlineMs } = stopping
-  const { clock, log } = assembly.runtime
+  const { clock, db, log } = assembly.runtime
   const late = (): Error => new ForgeError('FORGE_DEADLINE')
+  const patience = clock.timer(deadlineMs + goodbyeMs, () => db.source.abandon())
   front.view = null
   try {
     assembly.jobs.quiesce()
@@ -249,6 +252,7 @@ async function stop(given: Attachment, assembly: Assembly, stopping: Stopping): 
     if (failure) log.error(`forge: stop left something behind: ${messageOf(failure)}`)
     await assembly.close()
   } finally {
+    patience.cancel()
     front.release()
     given.ended()
     for (const end of ends) end()

@@ -101,6 +101,8 @@ export class ClusterService implements Service, Membership {
 
   async stop(): Promise<void> {
     this.#abort.abort(new ForgeError('FORGE_STOPPED'))
+    // A start that waits for the first renewal need not wait any longer.
+    this.#first.reject(new ForgeError('FORGE_STOPPED'))
     this.#check?.cancel()
     if (!this.#joined) return
     this.#joined = false

@@ -50,6 +50,7 @@ export class ClientSource {
   pooler: Pooler = 'none'
   serverVersion = 0
   readonly #open = new Set<Client>()
+  #abandoned = false
 
   constructor(pool: HostPool) {
     this.pool = checkPool(pool)
@@ -60,6 +61,15 @@ export class ClientSource {
   /** Connections of forge's own that are open now (the pulse thread's is counted by its owner). */
   get openCount(): number {
     return this.#open.size
+  }
+
+  /**
+   * Drops every connection, at once and for good: whoever waits for an answer gets FORGE_CONNECTION_LOST, and connect()
+   * is refused. For a stop that has waited long enough for a server that does not answer.
+   */
+  abandon(): void {
+    this.#abandoned = true
+    for (const client of this.#open) destroy(client)
   }
 
   /** The configuration of one client. `name` is its application_name, for pg_stat_activity. */
@@ -101,6 +111,7 @@ export class ClientSource {
   }
 
   async #dial(name: string, connectMs: number): Promise<Client> {
+    if (this.#abandoned) throw new ForgeError('FORGE_STOPPED')
     const client = makeClient(this.pool, this.config(name, connectMs))
     // Without a listener a dropped connection would end the host's process.
     client.on('error', () => {})

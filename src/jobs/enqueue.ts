@@ -1,6 +1,7 @@
 import { checkTx, onCommit, type Tx } from '../database/index.js'
 import {
   asRecord,
+  codeOf,
   durationMs,
   type Duration,
   encodeStrict,
@@ -205,7 +206,7 @@ export class Enqueuer {
     const fresh = new Map<string, boolean>()
     let xid = ''
     for (const part of portions(rows)) {
-      const answer = await tx.query(text, arraysOf(part))
+      const answer = await tx.query(text, arraysOf(part)).catch(explainTx)
       for (const row of answer.rows as { id: string; waits: boolean; xid: string }[]) {
         fresh.set(row.id, row.waits)
         xid = row.xid
@@ -257,6 +258,12 @@ function readOptions(options: unknown): { delayMs: number | null; runAt: Date | 
 function isUsableDate(value: unknown): boolean {
   // Between 1970 and 2200: PostgreSQL's own limits are wider, but a job there is a mistake of units.
   return value instanceof Date && value.getTime() >= 0 && value.getTime() < 7_258_118_400_000
+}
+
+/** The driver cannot always tell beforehand that a statement of the transaction failed; the server does. */
+function explainTx(error: unknown): never {
+  if (codeOf(error) !== '25P02') throw error
+  throw new ForgeError('FORGE_TX_FINISHED', 'A statement of it had failed.', { cause: error })
 }
 
 /** Cuts rows into what one statement takes, by number and by size. */

@@ -18,12 +18,19 @@ export type Json<T> = T extends string | number | boolean | null
         : T extends readonly (infer E)[]
           ? Json<E>[]
           : T extends object
-            ? { [K in keyof T as T[K] extends (...args: never[]) => unknown ? never : K]: Json<T[K]> }
+            ? { [K in keyof T as T[K] extends (...args: never[]) => unknown ? never : K]: JsonProperty<T[K]> }
             : T extends undefined | void
               ? null
               : unknown extends T
                 ? unknown
                 : T
+
+/** A property that is undefined is left out; in a list, or alone, undefined becomes null. */
+type JsonProperty<T> = unknown extends T
+  ? Json<T>
+  : undefined extends T
+    ? Json<Exclude<T, undefined>> | undefined
+    : Json<T>
 
 /** The result that `result()` gives for what `run` returns: outcomes such as snooze are not results. */
 export type ResultOf<R> = Json<Exclude<Awaited<R>, HandlerOutcome>>
@@ -185,7 +192,8 @@ export function createHandle(made: Enqueued, committed: boolean, parts: HandlePa
     id: made.id,
     created: made.created,
     ...(made.created ? {} : { reason: 'exists' }),
-    result: (options) => parts.result(made.id, options, committed),
+    // Async, so that a malformed timeout rejects and does not throw.
+    result: async (options) => parts.result(made.id, options, committed),
     cancel: (reason) => parts.cancel(made.id, reason),
   }
 }

@@ -20,6 +20,8 @@ export async function validate(
       cause: error,
     })
   }
+  if (typeof result !== 'object' || result === null)
+    throw new ForgeError(code, `${what}: the validator gave no result.`)
   if (!result.issues) return result.value
   const shown = result.issues.slice(0, 3).map(describeIssue).join('; ')
   throw new ForgeError(code, `${what}: ${shown}.`, { cause: result.issues })

@@ -56,16 +56,23 @@ describe('clients made from the options of the host pool', () => {
 
   test('have the password and the key of ssl, which pg hides, and what else says where and how to connect', () => {
     const ssl = { ca: 'ca', key: 'key', cert: 'cert', rejectUnauthorized: false }
+    const whole = { ...ssl }
     const pool = new pg.Pool({
       ...{ user: 'u', password: 'p', host: 'h', port: 1, database: 'd', ssl, options: '-c jit=off' },
       ...{ max: 3, statement_timeout: 1, query_timeout: 1, idleTimeoutMillis: 1, application_name: 'host' },
     })
     const source = new ClientSource(pool)
+    expect([...Object.keys(pool.options), ...Object.keys(ssl)]).not.toContain('key')
     expect(Object.keys(pool.options)).not.toContain('password')
     // pg hides the key again in each client that it makes.
     for (let n = 0; n < 2; n++) {
       const config = source.config('forge:test')
-      expect(structuredClone(config)).toMatchObject({ user: 'u', password: 'p', ssl, options: '-c jit=off' })
+      expect(structuredClone(config)).toMatchObject({
+        user: 'u',
+        password: 'p',
+        ssl: whole,
+        options: '-c jit=off',
+      })
       expect(config).toMatchObject({ application_name: 'forge:test', keepAlive: true })
       for (const name of ['max', 'statement_timeout', 'query_timeout', 'idleTimeoutMillis'])
         expect(config).not.toHaveProperty(name)

@@ -42,6 +42,10 @@ export async function resultsHaveBeenThroughJson(): Promise<void> {
       return {
         at: new Date(),
         list: [{ at: new Date(), url: new URL('https://example.org') }] as const,
+        maybe: undefined as string | undefined,
+        optional: {} as { left?: Date },
+        big: 1n as bigint,
+        holes: [] as (Date | undefined)[],
         nothing: null,
         literal: 'on' as 'on' | 'off',
         describe: () => 'not data',
@@ -52,6 +56,10 @@ export async function resultsHaveBeenThroughJson(): Promise<void> {
   expectTypeOf(result.at).toEqualTypeOf<string>()
   expectTypeOf(result.list[0]?.at).toEqualTypeOf<string | undefined>()
   expectTypeOf(result.list[0]?.url).toEqualTypeOf<string | undefined>()
+  expectTypeOf(result.maybe).toEqualTypeOf<string | undefined>()
+  expectTypeOf(result.optional.left).toEqualTypeOf<string | undefined>()
+  expectTypeOf(result.big).toEqualTypeOf<string>()
+  expectTypeOf(result.holes).toEqualTypeOf<(string | null)[]>()
   expectTypeOf(result.nothing).toEqualTypeOf<null>()
   expectTypeOf(result.literal).toEqualTypeOf<'on' | 'off'>()
   expectTypeOf(result).not.toHaveProperty('describe')
