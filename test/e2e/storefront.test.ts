@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
 import { createDatabase, type TestDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
+import { hasBrowser, openBrowser, openPage } from './browser.js'
 
 const start = fileURLToPath(new URL('../../examples/storefront/demo/start.mjs', import.meta.url))
 
@@ -107,6 +108,28 @@ test('the demo takes an order, runs its four jobs in the other process, and ends
   expect(await demo.exited).toEqual([0, null])
   expect(livingOf(demo.pids)).toEqual([])
 })
+
+test.skipIf(!hasBrowser)(
+  'somebody puts a mug into the basket, orders, and sees the jobs done, live',
+  async () => {
+    const database = await freshDatabase()
+    const demo = await startDemo(database)
+    const browser = await openBrowser()
+    onTestFinished(() => browser.close())
+    const { page, complaints } = await openPage(browser, demo.url)
+    await page
+      .getByLabel(/Stoneware mug/)
+      .last()
+      .click()
+    await page.getByRole('button', { name: /Place order/ }).click()
+    const order = page.locator('.board', { hasText: 'Stoneware mug' })
+    await order.getByText('done').nth(3).waitFor({ timeout: 30_000 })
+    expect(await page.locator('#total-orders').textContent()).toBe('1')
+    expect(complaints).toEqual([])
+    signalGroup(demo.child, 'SIGINT')
+    expect(await demo.exited).toEqual([0, null])
+  },
+)
 
 test('an order that is not right is answered with 400 and writes nothing', async () => {
   const database = await freshDatabase()

@@ -37,14 +37,16 @@ export async function aSchemaHasTwoTypes(): Promise<void> {
 }
 
 export async function resultsHaveBeenThroughJson(): Promise<void> {
+  const optional: { left?: Date } = {}
+  const big: bigint = BigInt(1)
   const job = forge.job('types.result', {
     async run(_: { id: string }) {
       return {
         at: new Date(),
         list: [{ at: new Date(), url: new URL('https://example.org') }] as const,
         maybe: undefined as string | undefined,
-        optional: {} as { left?: Date },
-        big: 1n as bigint,
+        optional,
+        big,
         holes: [] as (Date | undefined)[],
         nothing: null,
         literal: 'on' as 'on' | 'off',
