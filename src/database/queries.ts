@@ -19,6 +19,8 @@ export const openSession = statement<{ pid: number; version: number; standby: bo
                   set_config('lock_timeout', $4, false),
                   set_config('idle_in_transaction_session_timeout', $5, false),
                   set_config('idle_session_timeout', '0', false),
+                  case when current_setting('server_version_num')::int >= 170000
+                       then set_config('transaction_timeout', '0', false) end,
                   set_config('enable_seqscan', 'off', false),
                   set_config('jit', 'off', false),
                   set_config('default_transaction_isolation', 'read committed', false),

@@ -15,15 +15,20 @@ export interface Timer {
   cancel(): void
 }
 
-/** setTimeout overflows beyond 2^31-1 ms and would fire at once. */
-const timerMsMax = 2_147_483_647
+/** setTimeout overflows beyond 2^31-1 ms and would fire at once: a longer timer goes in stages. */
+const stageMsMax = 2_147_483_647
 
 export const systemClock: Clock = {
   monotonicMs: () => Number(process.hrtime.bigint() / 1_000n) / 1_000,
   wallMs: () => Date.now(),
   timer(ms, fire) {
-    const handle = setTimeout(fire, Math.min(Math.max(ms, 0), timerMsMax))
-    handle.unref()
+    let handle: NodeJS.Timeout
+    const arm = (left: number): void => {
+      const stage = Math.min(Math.max(left, 0), stageMsMax)
+      handle = setTimeout(() => (left > stage ? arm(left - stage) : fire()), stage)
+      handle.unref()
+    }
+    arm(ms)
     return { cancel: () => clearTimeout(handle) }
   },
 }

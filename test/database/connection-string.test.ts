@@ -17,3 +17,17 @@ it("keeps forge's own name and deadlines over those in the pool's connection str
   expect(rows[0]).toEqual({ name: 'forge:test', ms: '5s', geqo: 'off' })
   expect(source.config('forge:listen').connectionString).not.toContain('shop')
 })
+
+it('lifts the limit of a whole transaction that a role may carry, where the server knows one', async () => {
+  const [server] = await database.query<{ version: number }>(
+    `select current_setting('server_version_num')::int as version`,
+  )
+  if ((server?.version ?? 0) < 170_000) return
+  const source = new ClientSource(database.pool({ options: '-c transaction_timeout=5s' }))
+  const client = await source.connect('forge:test', { statementMs: 5_000, lockMs: 1_000 })
+  const { rows } = await client.query<{ limit: string }>(
+    `select current_setting('transaction_timeout') as limit`,
+  )
+  await client.end()
+  expect(rows[0]?.limit).toBe('0')
+})
