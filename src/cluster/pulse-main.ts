@@ -18,7 +18,6 @@ export class MainLoopPulse implements Beater {
   readonly #session: Session
   #epoch = ''
   #timer: Timer | null = null
-  #keepAlive: NodeJS.Timeout | null = null
   #stopped = false
   #contactSince = Number.NaN
   #contactLast = Number.NaN
@@ -32,8 +31,6 @@ export class MainLoopPulse implements Beater {
 
   start(epoch: string): void {
     this.#epoch = epoch
-    // During an outage nothing else may be open, and a worker-only process must outlive it; a thread does this by itself.
-    this.#keepAlive = setInterval(() => {}, 2_147_483_647)
     void this.#round()
   }
 
@@ -44,7 +41,6 @@ export class MainLoopPulse implements Beater {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.cancel()
-    if (this.#keepAlive) clearInterval(this.#keepAlive)
     await this.#session.close()
   }
 
