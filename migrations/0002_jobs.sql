@@ -12,6 +12,22 @@ create table job_lane (
   unique (queue, name, version, capability)
 );
 
+-- What holds for a queue in the whole cluster. A queue without a row is not paused and has no limit.
+create table job_queue (
+  queue         text primary key check (octet_length(queue) between 1 and 200),
+  -- Paused: nothing of it is claimed. Claims ask this table, so that no job starts after the pause is committed.
+  paused_at     timestamptz,
+  paused_by     text,
+  paused_reason text
+);
+create index job_queue_paused on job_queue (queue) where paused_at is not null;
+
+-- Which lanes each working node serves: for people who ask why a job waits.
+create table job_worker (
+  node  uuid primary key,
+  lanes int[] not null
+);
+
 -- state: 0 scheduled, 1 blocked, 2 available, 3 running, 4 retryable. Final states live in job_history.
 create table job (
   id            uuid primary key,
@@ -35,9 +51,15 @@ create table job (
   claimed_at    timestamptz,
   cancel_at     timestamptz,
   cancel_reason text,
+  -- Limits: the gates it passes before each run, in order, and the one it waits at. Null for jobs without limits.
+  gates         text[],
+  gate          text,
+  tags          text[],
+  parent        uuid,
   progress      jsonb,
   input         jsonb not null,
   errors        jsonb,
+  check ((state = 1) = (gate is not null)),
   check ((state = 3) = (token is not null)),
   check ((state = 3) = (node is not null)),
   check ((state = 3) = (epoch is not null))
@@ -47,6 +69,8 @@ create table job (
 create index job_ready on job (lane, due, id) where state = 2;
 -- What becomes available by itself, in the order of its time.
 create index job_waiting on job (run_at) where state in (0, 4);
+-- What waits at a gate, the most due first.
+create index job_blocked on job (gate, due, id) where state = 1;
 -- Few rows at any time: rescue, hand-back, cancel and the list of running jobs.
 create index job_running on job (epoch) where state = 3;
 
@@ -76,7 +100,10 @@ create table job_history (
   result           jsonb,
   result_too_large boolean not null default false,
   errors           jsonb,
-  reason           text
+  reason           text,
+  gates            text[],
+  tags             text[],
+  parent           uuid
 ) partition by range (expires_on);
 
 create index job_history_id on job_history (id);
