@@ -1,13 +1,13 @@
 import { deathsSeen, type Membership } from '../cluster/index.js'
-import type { Tx } from '../database/index.js'
+import type { RowOf, Tx } from '../database/index.js'
 import { ForgeError, messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
-import type { Runtime } from '../runtime/index.js'
+import type { Database, Runtime } from '../runtime/index.js'
 import { CommitWatch } from './commits.js'
 import { Finisher } from './complete.js'
 import type { JobRegistry, JobSpec } from './define.js'
 import { Enqueuer, type EnqueueOptions } from './enqueue.js'
 import { createHandle, type HandleParts, type JobEngine, type JobHandle } from './face.js'
-import { topics } from './hints.js'
+import { parseReady, topics } from './hints.js'
 import type { Keep } from './job.js'
 import { Lanes } from './lanes.js'
 import { StoredJobs } from './manage.js'
@@ -35,6 +35,9 @@ export interface JobsParts {
 
 const provenPollMs = 5_000
 const blindPollMs = 1_000
+const foreignMax = 10_000
+/** A trip carries many jobs: what it cannot write at once goes by the finisher, which passes over locked rows. */
+const tripLockMs = 100
 
 /** Everything of this room that lives in one process. */
 export class JobsService implements Service, JobEngine {
@@ -61,6 +64,8 @@ export class JobsService implements Service, JobEngine {
   /** How many lanes the last look saw: when it rises, a lane may have come up that this process can serve. */
   #lanesSeen = -1
   #stopped = false
+  /** Lanes that were announced and are not served here: they cost no second look. */
+  readonly #foreign = new Set<number>()
 
   constructor(parts: JobsParts) {
     this.#parts = parts
@@ -85,7 +90,7 @@ export class JobsService implements Service, JobEngine {
 
   /** Jobs that run here now. */
   get running(): number {
-    return this.#worker?.running ?? 0
+    return this.#worker?.runner.size ?? 0
   }
 
   async start(): Promise<void> {
@@ -164,18 +169,28 @@ export class JobsService implements Service, JobEngine {
     await this.#upkeep.round()
     if (!this.#worker) return
     const { db } = this.#parts.runtime
-    const [seen] = await db.control.run(lookAround, [
-      this.#worker.laneIds,
-      this.#parts.membership.epoch,
-      this.#worker.runningIds,
-    ])
+    const seen = await this.#lookAround(this.#worker, db)
     if (!seen) return
     if (seen.lanes !== this.#lanesSeen) await this.#refresh()
     this.#lanesSeen = seen.lanes
-    if (seen.cancelled) this.#worker.cancel(seen.cancelled)
+    if (seen.cancelled) this.#worker.runner.cancel(seen.cancelled)
     if (seen.strays) await this.#worker.releaseStrays(seen.strays)
-    if (seen.ready) this.#worker.wake()
+    if (seen.ready) this.#worker.wake(seen.ready)
+    if (seen.suspects) await this.#worker.claimSuspect()
     if (seen.next_ms !== null) this.#armDue(seen.next_ms)
+  }
+
+  async #lookAround(worker: Worker, { control }: Database): Promise<RowOf<typeof lookAround> | undefined> {
+    const { claims, runner, laneIds } = worker
+    const known = claims.tokens
+    const spent = claims.takeSpent()
+    try {
+      const values = [laneIds, runner.ids, this.#parts.membership.epoch, known, spent]
+      return (await control.run(lookAround, values))[0]
+    } catch (error) {
+      claims.giveSpent(spent)
+      throw error
+    }
   }
 
   #armPoll(): void {
@@ -200,7 +215,7 @@ export class JobsService implements Service, JobEngine {
     this.#dueAt = Number.POSITIVE_INFINITY
     try {
       const rows = await this.#parts.runtime.db.control.run(promoteDue)
-      if (rows.length > 0) this.#worker?.wake()
+      if (rows.length > 0) this.#worker?.wake(rows.map(({ lane }) => lane))
     } catch (error) {
       this.#parts.runtime.log.debug(`forge: could not promote due jobs: ${messageOf(error)}`)
     }
@@ -220,19 +235,30 @@ export class JobsService implements Service, JobEngine {
 
   async #refresh(): Promise<void> {
     await this.#worker?.refreshLanes()
+    for (const lane of this.#foreign) if (this.#worker?.frontier.serves(lane)) this.#foreign.delete(lane)
   }
 
   #onReady(keys: readonly string[] | null): void {
     if (!this.#worker) return
     if (keys === null) return void this.tick()
-    const served = keys.filter((queue) => this.#slots.serves(queue))
-    if (!this.#worker.knows(served)) void this.tick()
-    else if (served.length > 0) this.#worker.wake(served)
+    for (const key of keys) {
+      const ready = parseReady(key)
+      if (ready && this.#worker.frontier.serves(ready.lane)) this.#worker.wake([ready.lane], ready.due)
+      else if (ready && !this.#foreign.has(ready.lane)) this.#meet(ready.lane)
+    }
+  }
+
+  /** A lane that this process does not serve, or not yet: a look tells. */
+  #meet(lane: number): void {
+    if (this.#foreign.size >= foreignMax) this.#foreign.clear()
+    this.#foreign.add(lane)
+    this.#lanesSeen = -1
+    void this.tick()
   }
 
   #onCancel(keys: readonly string[] | null): void {
     // A hint is only a hint: the marks in the table say what was cancelled.
-    if (keys === null || this.#worker?.runsAny(keys)) void this.tick()
+    if (keys === null || this.#worker?.runner.hasAny(keys)) void this.tick()
   }
 
   /** A definition of another instance may be handed to `job.enqueue`. */
@@ -244,7 +270,8 @@ export class JobsService implements Service, JobEngine {
 
   #makeWorker(keep: Keep): Worker {
     const { runtime, membership, registry } = this.#parts
-    const [work, finish] = [runtime.db.open('work'), runtime.db.open('finish')]
+    const work = runtime.db.open('work', { lockMs: tripLockMs })
+    const finish = runtime.db.open('finish', { lockMs: tripLockMs })
     this.#closers.push(
       () => work.close(),
       () => finish.close(),
@@ -256,9 +283,11 @@ export class JobsService implements Service, JobEngine {
       membership,
       registry,
       session: work,
+      handInSession: finish,
       lanes: this.#lanes,
       slots: this.#slots,
       finisher: new Finisher({ runtime, session: finish, keep, ensurePartitions: ensure }),
+      suspectEnded: () => void this.tick(),
       context: {
         runtime,
         keep,
