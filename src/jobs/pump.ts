@@ -40,6 +40,8 @@ interface Want {
 const handInMin = 250
 const handInMsMax = 10
 const handInMax = 1_000
+/** With so many completions not yet written nothing more is claimed. */
+const waitingMax = 2 * handInMax
 /** Failed trips in a row are spaced out up to this. */
 const pauseMsMax = 2_000
 
@@ -140,6 +142,8 @@ export class Pump {
   #wanted(now: number): Wanted[] {
     const { membership, frontier } = this.#parts
     if (!this.#claims || !membership.trusted || now < this.#notBeforeMs) return []
+    // What is finished must not pile up behind a server that is slow to take it.
+    if (this.#done.length >= waitingMax) return []
     frontier.sweep(now)
     const wants = [...frontier.hungry()].map((queue) => this.#want(queue)).filter(({ n }) => n > 0)
     return share(wants).map(({ queue, n }) => ({ n, readings: frontier.plan(queue, n, now) }))
