@@ -1,8 +1,8 @@
 /* The command line of the benchmark; bench.mjs starts it. */
 import { appendFileSync, readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { writeDocument } from './document.mjs'
-import { figuresOf, judge } from './figures-of.mjs'
+import { renderAgain, writeDocument } from './document.mjs'
+import { figuresOf, judge } from './medians.mjs'
 import { runAll, surroundings } from './run.mjs'
 import { scenarios } from './scenarios/index.mjs'
 import { targets } from './targets.mjs'
@@ -16,7 +16,8 @@ Scenarios (all by default): ${scenarios.map(({ name }) => name).join(', ')}
   --systems a,b  only these: forge, plain SQL, graphile-worker, pg-boss
   --peers        installs and measures the peers too
   --out file     appends all rows as JSON lines
-  --document     writes docs/performance.json, its pictures and its page from this run
+  --document     writes docs/performance/figures.json, the pictures and docs/performance.md from this run
+  --render       runs nothing: renews page and pictures from docs/performance/figures.json
   --from file    runs nothing: takes the rows of an earlier --out
 DATABASE_URL names a server of yours (a role that may create databases); else an embedded one is started.`
 
@@ -27,6 +28,7 @@ const options = {
   peers: { type: 'boolean', default: false },
   out: { type: 'string' },
   document: { type: 'boolean', default: false },
+  render: { type: 'boolean', default: false },
   from: { type: 'string' },
   help: { type: 'boolean', default: false },
 }
@@ -105,6 +107,11 @@ if (given.help) {
   process.stdout.write(`${usage}\n`)
   process.exit(0)
 }
+const tellWritten = (files) => files.forEach((file) => process.stdout.write(`Wrote ${file}\n`))
+if (given.render) {
+  tellWritten(renderAgain())
+  process.exit(0)
+}
 const stage = new AsyncDisposableStack()
 let ending = null
 const end = () => (ending ??= stage.disposeAsync())
@@ -126,7 +133,7 @@ const readRows = (file) =>
 try {
   const rows = given.from ? readRows(given.from) : await measure(given, stage)
   print(rows)
-  if (given.document) for (const file of writeDocument(rows)) process.stdout.write(`Wrote ${file}\n`)
+  if (given.document) tellWritten(writeDocument(rows))
 } finally {
   await end()
 }

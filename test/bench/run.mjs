@@ -51,7 +51,8 @@ async function measured(plan, { scenario, point, name }) {
     return { values: rounded(values) }
   } catch (error) {
     // An option that this version does not have: said, not failed.
-    if (error.code === 'FORGE_OPTION_UNKNOWN') return { skipped: error.message }
+    if (error.code === 'FORGE_OPTION_UNKNOWN')
+      return { skipped: `this build does not know ${/'[^']+'/.exec(error.message)?.[0] ?? 'an option'}` }
     return { error: String(error.message ?? error).slice(0, 300) }
   } finally {
     await fresh.drop()

@@ -1,7 +1,6 @@
 /* The server that is measured: an embedded one with durable settings, or the one of DATABASE_URL. */
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { startEmbedded } from 'forge/embedded'
 import pg from 'pg'
 import { serverMeter } from './measure.mjs'
 
@@ -48,6 +47,7 @@ const callsOf = `select coalesce(sum(calls), 0) from pg_stat_statements s join p
   where d.datname = $1`
 
 async function startOwn(stage) {
+  const { startEmbedded } = await import('forge/embedded')
   const starting = startEmbedded({
     dataDir: path.join(tmpdir(), `forge-bench-${process.pid}`),
     keep: false,

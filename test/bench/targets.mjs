@@ -24,7 +24,7 @@ const outgoing = [
   rate('backlog', '1,000,000', { of: { point: '10,000' }, must: 0.9, aim: 0.95 }),
   ...beside.points
     .slice(1)
-    .map(({ name }) => rate('beside', name, { of: { point: 'nothing' }, must: 0.9, aim: 0.95 })),
+    .map(({ name }) => rate('beside', name, { of: { point: 'empty table' }, must: 0.9, aim: 0.95 })),
   rate('snapshot', 'held', { of: { point: 'free' }, must: 0.75, aim: 0.9 }),
   { scenario: 'snapshot', point: 'held', metric: 'lastToFirst', must: 0.8 },
   { scenario: 'long', point: '1,000,000', metric: 'lastToFirst', must: 0.8, aim: 0.95 },

@@ -38,12 +38,13 @@ export function text(value) {
 
 export const titleOf = (name) => scenarios.find((scenario) => scenario.name === name)?.title ?? name
 
-/** One line about a judged target. */
+/** One line about a judged target: what was measured, unless nothing was, and what is wanted. */
 export function sentenceOf({ scenario, point, metric, against, value, must, aim, atMost }) {
-  const measured = against === null ? text(value) : `${text(value)} of ${against}`
-  const wanted = [must === undefined ? '' : `must ${text(must)}`, aim === undefined ? '' : `aim ${text(aim)}`]
-  const limits = wanted.filter((part) => part !== '').join(', ')
-  return `${titleOf(scenario)}, ${point}: ${metricName(metric)} ${measured} (${atMost ? 'at most: ' : 'at least: '}${limits})`
+  const ratio = value === null ? `× ${against}` : `${text(value)} × ${against}`
+  const measured = against === null ? text(value) : ratio
+  const limits = Object.entries({ must, aim }).filter(([, limit]) => limit !== undefined)
+  const wanted = limits.map(([word, limit]) => `${word} ${text(limit)}`).join(', ')
+  return `${titleOf(scenario)}, ${point}: ${metricName(metric)} ${measured} (${atMost ? 'at most' : 'at least'}: ${wanted})`
 }
 
 /** Rows of a table, the head first: one line per point and system. */

@@ -1,10 +1,9 @@
 /* How fast waiting jobs are worked off, from an empty table and from full ones. Handlers do nothing unless it says so. */
-import { crowds } from '../forge.mjs'
 import { withClient } from '../server.mjs'
 import { drain as workOff } from '../workers.mjs'
-import { fill, sized } from './payloads.mjs'
+import { fill } from './payloads.mjs'
 
-const rates = { metric: 'rate', unit: 'jobs/s', better: 'higher' }
+const rates = { metric: 'rate', better: 'higher' }
 
 export const drain = {
   name: 'drain',
@@ -13,6 +12,7 @@ export const drain = {
     '100,000 waiting jobs, worked off by one to eight processes; finished jobs are kept where the system can.',
   systems: ['forge', 'plain SQL', 'peers'],
   ...rates,
+  chart: { kind: 'lines', axis: 'worker processes' },
   points: [1, 2, 4, 8].map((workers) => ({
     name: workers === 1 ? '1 process' : `${workers} processes`,
     workers,
@@ -30,7 +30,7 @@ export const backlog = {
   about: 'The rate of the first five seconds (or of all, where that is less) with so many jobs waiting.',
   systems: ['forge', 'plain SQL', 'peers'],
   ...rates,
-  axis: 'jobs waiting',
+  chart: { kind: 'lines', axis: 'jobs waiting' },
   points: [10_000, 100_000, 1_000_000].map((size) => ({ name: size.toLocaleString('en'), size })),
   async run(bench) {
     const total = bench.n(bench.point.size)
@@ -50,7 +50,7 @@ export const beside = {
   systems: ['forge'],
   ...rates,
   points: [
-    { name: 'nothing', extra: {} },
+    { name: 'empty table', extra: {} },
     crowd('history', 1_000_000),
     crowd('future', 300_000),
     crowd('paused', 300_000),
@@ -60,7 +60,8 @@ export const beside = {
   ],
   async run(bench) {
     const { kind, n } = bench.point
-    if (kind) await crowds[kind](bench.ctx, bench.n(n))
+    // Late: the page is made without the built package.
+    if (kind) await (await import('../forge.mjs')).crowds[kind](bench.ctx, bench.n(n))
     const total = bench.n(50_000)
     await fill(bench, { n: total })
     return workOff(bench, { total })
@@ -104,6 +105,7 @@ export const long = {
   about: 'The rate of each tenth of 1,000,000 jobs, one process, autovacuum at its defaults.',
   systems: ['forge', 'plain SQL', 'peers'],
   ...rates,
+  chart: { kind: 'tenths', axis: 'tenth of the jobs' },
   points: [{ name: '1,000,000' }],
   async run(bench) {
     const total = bench.n(1_000_000)
@@ -118,7 +120,8 @@ export const handlers = {
   about:
     'Handlers that wait so long, ten at once (said by the option `concurrency`); ideal is ten divided by the time.',
   systems: ['forge'],
-  ...rates,
+  metric: 'ofIdeal',
+  better: 'higher',
   points: [1, 10, 100].map((handlerMs) => ({
     name: `${handlerMs} ms`,
     handlerMs,
@@ -131,25 +134,5 @@ export const handlers = {
     await fill(bench, { n: total })
     const values = await workOff(bench, { total, handlerMs })
     return { ...values, ofIdeal: values.rate / ideal }
-  },
-}
-
-export const inputs = {
-  name: 'inputs',
-  title: 'Inputs by size',
-  about: 'Jobs with inputs of so many bytes, worked off by one process.',
-  systems: ['forge', 'plain SQL', 'peers'],
-  ...rates,
-  axis: 'bytes of input',
-  points: [
-    { name: '100 B', bytes: 100, n: 50_000 },
-    { name: '10 kB', bytes: 10_000, n: 5_000 },
-    { name: '500 kB', bytes: 500_000, n: 200 },
-  ],
-  async run(bench) {
-    const { bytes, n } = bench.point
-    const total = bench.n(n)
-    await fill(bench, { n: total, inputOf: sized(bytes) })
-    return workOff(bench, { total })
   },
 }

@@ -10,7 +10,6 @@ export const enqueue = {
   about: 'Each producer awaits its job before it sends the next; all producers live in one process.',
   systems: everyone,
   metric: 'rate',
-  unit: 'jobs/s',
   better: 'higher',
   points: [
     { name: '1 producer', producers: 1 },
@@ -45,7 +44,6 @@ export const bulk = {
   about: '100,000 jobs in calls of 5,000.',
   systems: everyone,
   metric: 'rate',
-  unit: 'jobs/s',
   better: 'higher',
   points: [{ name: 'calls of 5,000' }],
   async run(bench) {

@@ -3,7 +3,7 @@ import { now, quantile, sleep, startMeter } from '../measure.mjs'
 import { startWorker, waitForStarts } from '../workers.mjs'
 import { fill, payload, timed } from './payloads.mjs'
 
-const starts = { metric: 'startP50', unit: 'ms', better: 'lower' }
+const starts = { metric: 'startP50', better: 'lower' }
 
 /** A worker process and a producer in this one, both warm. */
 async function withBoth(bench, work) {
@@ -30,6 +30,7 @@ export const latency = {
     'another process. Enqueue is the part until the awaited call has resolved.',
   systems: ['forge', 'peers'],
   ...starts,
+  chart: { metrics: ['startP50', 'startP99', 'enqueueP50'] },
   points: [{ name: 'idle worker' }],
   run: (bench) =>
     withBoth(bench, async ({ producer, worker }) => {
@@ -76,6 +77,7 @@ export const steady = {
   about: 'For 30 s, to one process: whether it keeps up, how soon jobs start, and what it costs the server.',
   systems: ['forge', 'peers'],
   ...starts,
+  chart: { metrics: ['startP50', 'startP99'] },
   points: [{ name: '500/s' }],
   run: (bench) =>
     withBoth(bench, async ({ producer, worker }) => {
@@ -105,6 +107,7 @@ export const urgent = {
     'to its start.',
   systems: ['forge', 'peers'],
   ...starts,
+  chart: { metrics: ['startP50', 'startP99'] },
   points: [{ name: 'full queue' }],
   async run(bench) {
     const total = bench.n(100_000)

@@ -1,10 +1,17 @@
+import { randomBytes } from 'node:crypto'
 import { now } from '../measure.mjs'
 
 /** A small but not empty input, about 60 bytes; it carries the time of its enqueue call. */
 export const payload = (i) => ({ i, user: `u${i % 1000}`, note: 'a small but not empty payload' })
 export const timed = (i) => ({ i, t: now() })
-/** An input of about `bytes` bytes of JSON. */
-export const sized = (bytes) => (i) => ({ i, text: 'x'.repeat(Math.max(0, bytes - 25)) })
+
+/** Inputs of about `bytes` bytes of JSON that do not compress: the server would store little of a text that repeats. */
+export function sized(bytes) {
+  const text = randomBytes(bytes)
+    .toString('base64')
+    .slice(0, Math.max(0, bytes - 25))
+  return (i) => ({ i, text })
+}
 
 /** Enqueues `n` in bulk, in chunks of at most five megabytes. */
 export async function fill(bench, { n, inputOf = payload }) {

@@ -11,8 +11,8 @@ export const idle = {
     'One process with all roles and no jobs, over 30 s: statements and transactions a second, and its memory.',
   systems: ['forge', 'peers'],
   metric: 'transactions',
-  unit: '/s',
   better: 'lower',
+  chart: { metrics: ['statements', 'transactions'] },
   points: [{ name: 'no jobs' }],
   async run({ system, ctx, server, ms }) {
     const worker = await startWorker({ system, ctx })
