@@ -4,6 +4,7 @@
  */
 const size = { width: 760, height: 340 }
 const plot = { left: 76, right: 16, top: 64, bottom: 56 }
+const labelsMax = 5
 const inner = {
   width: size.width - plot.left - plot.right,
   height: size.height - plot.top - plot.bottom,
@@ -50,7 +51,7 @@ export function ticksUpTo(max) {
 
 /**
  * @param given kind 'bars' or 'lines'; title; unit (of the values); axis (what the groups are, may be missing); groups
- * (their names); series ({ name, values }, one value per group, null where there is none)
+ * (their names); series ({ name, tone, values }: tone 0 to 3 is the colour, one value per group, null where there is none)
  */
 export function chart({ kind, title, unit, axis, groups, series }) {
   const values = series.flatMap((one) => one.values).filter((value) => value !== null)
@@ -78,11 +79,11 @@ export function chart({ kind, title, unit, axis, groups, series }) {
 
 function legend(series) {
   let x = plot.left
-  return series.flatMap(({ name }, i) => {
+  return series.flatMap(({ name, tone }) => {
     const from = x
     x += 30 + name.length * 7
     return [
-      `<rect class="bar s${i % 4}" x="${from}" y="32" width="11" height="11" rx="2"/>`,
+      `<rect class="bar s${tone}" x="${from}" y="32" width="11" height="11" rx="2"/>`,
       label(from + 16, 42, { text: name, anchor: 'start' }),
     ]
   })
@@ -106,28 +107,30 @@ function groupLabel(text, { x, wide }) {
   return parts.map((part, i) => label(x, plot.top + inner.height + 16 + i * 14, { text: part }))
 }
 
-function bars({ values }, { i, frame, count }) {
+function bars({ values, tone }, { i, frame, count }) {
   const width = Math.min(64, (frame.slot * 0.8) / count)
   return values.flatMap((value, group) => {
     if (value === null) return []
     const [left, top] = [frame.x(group) + (i - count / 2) * width, frame.y(value)]
     const height = plot.top + inner.height - top
     return [
-      `<rect class="bar s${i % 4}" x="${at(left + 1)}" y="${at(top)}" width="${at(width - 2)}" height="${at(height)}"/>`,
+      `<rect class="bar s${tone}" x="${at(left + 1)}" y="${at(top)}" width="${at(width - 2)}" height="${at(height)}"/>`,
       label(left + width / 2, top - 4, { text: short(value), name: 'value' }),
     ]
   })
 }
 
-function lines({ values }, { i, frame }) {
+function lines({ values, tone }, { frame }) {
   const points = values.flatMap((value, group) =>
     value === null ? [] : [{ x: at(frame.x(group)), y: at(frame.y(value)), value }],
   )
+  // Many values in a row would be written over each other: then the ends are enough.
+  const isTold = (i) => points.length <= labelsMax || i === 0 || i === points.length - 1
   return [
-    `<polyline class="line s${i % 4}" points="${points.map(({ x, y }) => `${x},${y}`).join(' ')}"/>`,
-    ...points.flatMap(({ x, y, value }) => [
-      `<circle class="dot s${i % 4}" cx="${x}" cy="${y}" r="3.5"/>`,
-      label(x, y - 8, { text: short(value), name: 'value' }),
+    `<polyline class="line s${tone}" points="${points.map(({ x, y }) => `${x},${y}`).join(' ')}"/>`,
+    ...points.flatMap(({ x, y, value }, i) => [
+      `<circle class="dot s${tone}" cx="${x}" cy="${y}" r="3.5"/>`,
+      ...(isTold(i) ? [label(x, y - 8, { text: short(value), name: 'value' })] : []),
     ]),
   ]
 }

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { chart } from './charts.mjs'
 import { figuresOf, judge, valueOf } from './medians.mjs'
 import { scenarios } from './scenarios/index.mjs'
+import { everySystem, peerNames } from './systems.mjs'
 import { targets } from './targets.mjs'
 import { metricName, sentenceOf, tableOf, text } from './words.mjs'
 
@@ -104,7 +105,7 @@ function peersAhead(figures) {
   return scenarios.flatMap(({ name: scenario, title, metric, better, points }) =>
     points.flatMap(({ name: point }) => {
       const own = valueOf(figures, { scenario, point, metric })
-      return ['graphile-worker', 'pg-boss'].flatMap((system) => {
+      return peerNames.flatMap((system) => {
         const value = valueOf(figures, { scenario, point, system, metric })
         if (own === null || value === null) return []
         const ahead = better === 'higher' ? value > own : value < own
@@ -143,14 +144,19 @@ export function picturesOf({ figures }) {
 }
 
 function pictureOf({ title, metric, chart: wanted = {}, points }, figures) {
-  const { kind = 'bars', metrics = [metric], axis } = wanted
+  const { kind = 'bars', metrics = [metric], axis, unit = metricName(metric) } = wanted
   const systems = [...new Set(figures.map(({ system }) => system))]
   const of = (system, point) =>
     figures.find((figure) => figure.system === system && figure.point === point)?.values ?? {}
   const names = points.map(({ name }) => name)
   const seriesOf = (pick) =>
-    systems.map((name) => ({ name, values: pick(name).map((value) => value ?? null) }))
-  const common = { kind: kind === 'tenths' ? 'lines' : kind, title, axis, unit: metricName(metric) }
+    systems.map((name) => ({
+      name,
+      // The same colour on every picture.
+      tone: everySystem.indexOf(name),
+      values: pick(name).map((value) => value ?? null),
+    }))
+  const common = { kind: kind === 'tenths' ? 'lines' : kind, title, axis, unit }
   if (kind === 'tenths') {
     const groups = Array.from({ length: 10 }, (_, i) => String(i + 1))
     return {
@@ -160,9 +166,8 @@ function pictureOf({ title, metric, chart: wanted = {}, points }, figures) {
     }
   }
   if (metrics.length > 1) {
-    const [unit] = metricName(metrics[0]).split(' ').slice(-1)
     const series = seriesOf((name) => metrics.map((one) => of(name, names[0])[one]))
-    return { ...common, unit, groups: metrics.map(metricName), series }
+    return { ...common, groups: metrics.map(metricName), series }
   }
   return {
     ...common,

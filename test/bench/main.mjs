@@ -5,6 +5,7 @@ import { renderAgain, writeDocument } from './document.mjs'
 import { figuresOf, judge } from './medians.mjs'
 import { runAll, surroundings } from './run.mjs'
 import { scenarios } from './scenarios/index.mjs'
+import { everySystem } from './systems.mjs'
 import { targets } from './targets.mjs'
 import { sentenceOf, tableOf } from './words.mjs'
 
@@ -47,7 +48,10 @@ function readArguments() {
     if (!Number.isInteger(reps) || reps < 1) throw new Error('--reps is a whole number from 1.')
     if (!(scale > 0 && scale <= 1)) throw new Error('--scale is above 0 and at most 1.')
     const chosen = scenarios.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
-    return { ...values, reps, scale, chosen, systems: values.systems?.split(',') }
+    const systems = values.systems?.split(',')
+    const foreign = systems?.filter((name) => !everySystem.includes(name)) ?? []
+    if (foreign.length > 0) throw new Error(`There is no system ${foreign.join(', ')}.`)
+    return { ...values, reps, scale, chosen, systems }
   } catch (error) {
     return refuse(error.message)
   }
@@ -120,8 +124,10 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
 // A database that is dropped ends its last idle connections, some of them inside of libraries.
 process.on('uncaughtException', (error) => {
   if (['57P01', 'ECONNRESET'].includes(error.code)) return
-  process.stderr.write(`${error.stack}\n`)
+  // A fault while ending, as of a terminal that is gone, must not begin the end again.
+  if (ending !== null) process.exit(1)
   void end().finally(() => process.exit(1))
+  process.stderr.write(`${error.stack}\n`)
 })
 
 const readRows = (file) =>

@@ -1,5 +1,6 @@
 /* From the rows of a run to medians and ratios. Pure. */
 import { median, round } from './measure.mjs'
+import { peerNames } from './systems.mjs'
 
 /** Medians over the repetitions, one entry per scenario, point and system, in the order in which they were measured. */
 export function figuresOf(rows) {
@@ -38,13 +39,11 @@ export function valueOf(figures, { scenario, point, system = 'forge', metric }) 
   return found?.values?.[metric] ?? null
 }
 
-const peers = ['graphile-worker', 'pg-boss']
-
 /** The value that forge's is compared with, and whose it is. */
 function referenceOf(figures, target) {
   const { of, scenario, point, metric, atMost } = target
   if (of.point) return { name: of.point, value: valueOf(figures, { scenario, point: of.point, metric }) }
-  const known = (of === 'best peer' ? peers : [of])
+  const known = (of === 'best peer' ? peerNames : [of])
     .map((name) => ({ name, value: valueOf(figures, { scenario, point, system: name, metric }) }))
     .filter(({ value }) => value !== null)
   known.sort((a, b) => (atMost ? a.value - b.value : b.value - a.value))

@@ -30,7 +30,7 @@ export const latency = {
     'another process. Enqueue is the part until the awaited call has resolved.',
   systems: ['forge', 'peers'],
   ...starts,
-  chart: { metrics: ['startP50', 'startP99', 'enqueueP50'] },
+  chart: { unit: 'ms', metrics: ['startP50', 'startP99', 'enqueueP50'] },
   points: [{ name: 'idle worker' }],
   run: (bench) =>
     withBoth(bench, async ({ producer, worker }) => {
@@ -77,7 +77,7 @@ export const steady = {
   about: 'For 30 s, to one process: whether it keeps up, how soon jobs start, and what it costs the server.',
   systems: ['forge', 'peers'],
   ...starts,
-  chart: { metrics: ['startP50', 'startP99'] },
+  chart: { unit: 'ms', metrics: ['startP50', 'startP99'] },
   points: [{ name: '500/s' }],
   run: (bench) =>
     withBoth(bench, async ({ producer, worker }) => {
@@ -107,7 +107,7 @@ export const urgent = {
     'to its start.',
   systems: ['forge', 'peers'],
   ...starts,
-  chart: { metrics: ['startP50', 'startP99'] },
+  chart: { unit: 'ms', metrics: ['startP50', 'startP99'] },
   points: [{ name: 'full queue' }],
   async run(bench) {
     const total = bench.n(100_000)
