@@ -232,8 +232,8 @@ describe('adapters', () => {
       await expect(inner).rejects.toThrow()
       return [first.id, second]
     })
-    expect(await node.jobs.get(kept as string)).not.toBeNull()
-    expect(await node.jobs.get(undone as string)).toBeNull()
+    expect(await node.jobs.get(kept)).not.toBeNull()
+    expect(await node.jobs.get(undone)).toBeNull()
   })
 
   it("are not changed by Kysely's plugins, and know the end of a controlled transaction", async () => {

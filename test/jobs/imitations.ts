@@ -44,7 +44,7 @@ let prepared = 0
 async function queryRaw(client: pg.ClientBase, text: string, values: readonly unknown[]): Promise<unknown[]> {
   const name = `imitation_${++prepared}`
   const types = values.length > 0 ? ` (${values.map(declaredType).join(', ')})` : ''
-  const literals = values.map((value) => (value === null ? 'null' : pg.escapeLiteral(String(value))))
+  const literals = values.map((value) => (value === null ? 'null' : pg.escapeLiteral(`${value as string}`)))
   await client.query(`prepare ${name}${types} as ${text}`).catch(rawQueryFailed)
   const args = literals.length > 0 ? ` (${literals.join(', ')})` : ''
   const { rows } = await client.query(`execute ${name}${args}`).catch(rawQueryFailed)

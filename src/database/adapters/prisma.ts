@@ -41,9 +41,8 @@ function asText(value: unknown): string | null {
   if (Array.isArray(value)) return `{${value.map(element).join(',')}}`
   if (value instanceof Date) return value.toISOString()
   if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`
-  return typeof value === 'object'
-    ? JSON.stringify(value)
-    : String(value as string | number | boolean | bigint)
+  if (typeof value === 'object') return JSON.stringify(value)
+  return (value as string | number | boolean | bigint).toString()
 }
 
 /** One element of an array in PostgreSQL's own notation; an inner list is not quoted. */
