@@ -75,7 +75,7 @@ export const errorCatalogue = {
   FORGE_TX_INVALID:
     "tx needs node-postgres' query(text, values), or an adapter: fromDrizzle, fromKysely, fromKnex, fromPrisma, fromTypeOrm.",
   FORGE_TX_IS_POOL:
-    'This is a pool: each query may run on another connection. Pass one client inside BEGIN … COMMIT, or the transaction itself.',
+    'This is a pool: each query may run on another connection. Check out one client and BEGIN on it, or pass the transaction itself.',
 } as const
 
 export type ForgeErrorCode = keyof typeof errorCatalogue

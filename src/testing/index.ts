@@ -15,6 +15,7 @@
  * a wait for a process that has ended throws FORGE_TEST_PROCESS_ENDED at once. Processes and proxies are disposable
  * (`await using`); a child ends with its parent. The proxy listens on the loopback only.
  */
+export { startTestDatabase, type TestDatabase } from './database.js'
 export { type DrainFailure, type DrainOptions, type DrainReport } from './drain.js'
 export { type Expected, type JobRef } from './expect.js'
 export { testForge, type TestForge, type TestForgeOptions } from './test-forge.js'
