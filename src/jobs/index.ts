@@ -9,7 +9,7 @@
  * a lost lease are taken back by any node (`rescue.ts`). A worker that cannot reach PostgreSQL keeps its results and
  * repeats the write until it is taken or refused (`complete.ts`). Hints only make things sooner; polling finds all.
  */
-export { JobRegistry, type JobSettings, type RetryOptions } from './define.js'
+export { JobRegistry, type JobSettings, readPriority, type RetryOptions } from './define.js'
 export type { EnqueueOptions } from './enqueue.js'
 export {
   createDefineJob,
@@ -23,6 +23,7 @@ export {
 } from './face.js'
 export { type JobError, type JobState, jobStates, type Priority } from './job.js'
 export { type Changed, type Job, type JobCounts, type JobFilter, type Jobs, StoredJobs } from './manage.js'
+export { type Manual, type ManualParts, type NextFilter, type RunEnd } from './manual.js'
 export { jobsOptions } from './options.js'
 export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
 export { keepDays } from './prune.js'

@@ -11,6 +11,7 @@ import { parseReady, topics } from './hints.js'
 import type { Keep } from './job.js'
 import { Lanes } from './lanes.js'
 import { StoredJobs } from './manage.js'
+import { Manual, type ManualParts } from './manual.js'
 import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
@@ -31,6 +32,8 @@ export interface JobsParts {
   /** False on nodes without the worker role: they enqueue, look and rescue, but run nothing. */
   readonly works: boolean
   readonly transaction: <T>(fn: (tx: Tx) => Promise<T>) => Promise<T>
+  /** For tests: no job runs by itself. */
+  readonly manual?: ManualParts | undefined
 }
 
 const provenPollMs = 5_000
@@ -43,6 +46,10 @@ const tripLockMs = 100
 export class JobsService implements Service, JobEngine {
   readonly name = 'jobs'
   readonly jobs: StoredJobs
+  /** What runs jobs one by one when a test asks for it; null on every ordinary node. */
+  readonly manual: Manual | null
+  /** What definitions and handlers enqueue through: this service, unless a test stands in between. */
+  readonly front: JobEngine
   readonly #parts: JobsParts
   readonly #lanes: Lanes
   readonly #commits: CommitWatch
@@ -71,7 +78,10 @@ export class JobsService implements Service, JobEngine {
     this.#parts = parts
     const { runtime, options } = parts
     const keep: Keep = { completedMs: options.retention.completed, discardedMs: options.retention.discarded }
-    this.#slots = new Slots(options.queues, options.concurrency)
+    this.jobs = new StoredJobs(runtime, keep)
+    this.manual = parts.manual ? this.#makeManual(parts.manual) : null
+    this.front = parts.manual?.front(this) ?? this
+    this.#slots = this.manual?.slots ?? new Slots(options.queues, options.concurrency)
     this.#lanes = new Lanes(runtime.db)
     this.#commits = new CommitWatch(runtime)
     this.#enqueuer = new Enqueuer(runtime, this.#lanes, this.#commits)
@@ -80,12 +90,12 @@ export class JobsService implements Service, JobEngine {
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts
     this.#upkeep = new Upkeep({ runtime, membership, retention: this.#retention, rescue: this.#rescue })
-    this.jobs = new StoredJobs(runtime, keep)
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
       cancel: async (id, reason) => (await this.jobs.cancel(id, reason)).ids.length > 0,
     }
     this.#worker = parts.works ? this.#makeWorker(keep) : null
+    this.manual?.use(this.#worker)
   }
 
   /** Jobs that run here now. */
@@ -268,8 +278,15 @@ export class JobsService implements Service, JobEngine {
     return spec
   }
 
-  #makeWorker(keep: Keep): Worker {
+  #makeManual(given: ManualParts): Manual {
     const { runtime, membership, registry } = this.#parts
+    const promote = () => runtime.db.control.run(promoteDue)
+    return new Manual({ runtime, membership, registry, jobs: this.jobs, promote }, given)
+  }
+
+  #makeWorker(keep: Keep): Worker {
+    const { runtime, membership } = this.#parts
+    const registry = this.manual?.registry ?? this.#parts.registry
     const work = runtime.db.open('work', { lockMs: tripLockMs })
     const finish = runtime.db.open('finish', { lockMs: tripLockMs })
     this.#closers.push(
@@ -292,7 +309,7 @@ export class JobsService implements Service, JobEngine {
         runtime,
         keep,
         progress,
-        enqueue: (name, input, given) => this.enqueue(name, input, given),
+        enqueue: (name, input, given) => this.front.enqueue(name, input, given),
         transaction: this.#parts.transaction,
       },
     })

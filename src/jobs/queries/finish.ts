@@ -154,7 +154,7 @@ export const lockClaim = statement<{ id: string }>(
   (s) => `
   select id, set_config('tcp_keepalives_idle', '10', true), set_config('tcp_keepalives_interval', '5', true),
          set_config('tcp_keepalives_count', '3', true)
-  from ${s}.job where id = $1 and token = $2 and state = 3 for update`,
+  from ${s}.job where id = $1::uuid and token = $2::uuid and state = 3 for update`,
 )
 
 export const saveProgress = statement<{ id: string }>(
