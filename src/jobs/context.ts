@@ -35,8 +35,9 @@ export function createContext(run: JobRun, parts: ContextParts): JobContext {
     log: jobLogger(parts.runtime.log, run),
     span: parts.runtime.span(spec.name),
     progress: (percent, message) => parts.progress.note(run, percent, message),
-    enqueue: (job, input, options) => parts.enqueue(job.name, input, options) as Promise<JobHandle<never>>,
-    again: (input, options) => parts.enqueue(spec.name, input, options),
+    enqueue: (job, input, options) =>
+      parts.enqueue(job.name, input, causedBy(row.id, options)) as Promise<JobHandle<never>>,
+    again: (input, options) => parts.enqueue(spec.name, input, causedBy(row.id, options)),
     transaction: (fn) =>
       parts.transaction(async (tx) => {
         await holdClaim(run, tx, parts.runtime)
@@ -47,6 +48,12 @@ export function createContext(run: JobRun, parts: ContextParts): JobContext {
     cancel: cancelled,
     discard: discarded,
   }
+}
+
+/** What is not an object is left to those who refuse it. */
+function causedBy(id: string, options: EnqueueOptions | undefined): EnqueueOptions {
+  if (options !== undefined && (typeof options !== 'object' || options === null)) return options
+  return { ...options, parent: options?.parent ?? id }
 }
 
 /** Locks the job's row for the transaction, so that the lease cannot pass to another node before it ends. */

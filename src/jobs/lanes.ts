@@ -1,8 +1,8 @@
 import type { Database } from '../runtime/index.js'
 import { findLanes, type LaneKey, lanesOfNames, makeLanes } from './queries/enqueue.js'
 
-const keyOf = (lane: LaneKey): string =>
-  JSON.stringify([lane.queue, lane.name, lane.version, lane.capability])
+/** Names and capabilities hold no spaces. */
+const keyOf = (lane: LaneKey): string => `${lane.queue} ${lane.name} ${lane.version} ${lane.capability}`
 
 /**
  * The numbers of lanes. They are made on forge's own connection, never inside a caller's transaction, which may roll
@@ -11,6 +11,7 @@ const keyOf = (lane: LaneKey): string =>
 export class Lanes {
   readonly #db: Database
   readonly #known = new Map<string, number>()
+  readonly #queues = new Map<number, string>()
 
   constructor(db: Database) {
     this.#db = db
@@ -19,6 +20,11 @@ export class Lanes {
   /** The number of a lane that was resolved before. */
   known(lane: LaneKey): number | undefined {
     return this.#known.get(keyOf(lane))
+  }
+
+  /** The queue of a lane that was resolved before. */
+  queueOf(lane: number): string {
+    return this.#queues.get(lane) ?? ''
   }
 
   /** True when a lane was made: other nodes should look for it. */
@@ -37,7 +43,10 @@ export class Lanes {
       await this.#db.control.run(makeLanes, arrays)
       found = await this.#db.control.run(findLanes, arrays)
     }
-    for (const lane of found) this.#known.set(keyOf(lane), lane.id)
+    for (const lane of found) {
+      this.#known.set(keyOf(lane), lane.id)
+      this.#queues.set(lane.id, lane.queue)
+    }
     return make
   }
 

@@ -41,9 +41,9 @@ export const quarantineJobs = statement<{ id: string }>(
     returning *, ((clock_timestamp() + $2::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-           claimed_at, expires_on, node, input, errors, reason)
+           claimed_at, expires_on, node, input, gates, tags, parent, errors, reason)
     select id, lane, 8, priority, attempt, attempts_max, crashes + 1, claims, run_at, created_at, claimed_at, expires_on,
-           node, input, coalesce(errors, '[]') || ${lostError('gone.node')},
+           node, input, gates, tags, parent, coalesce(errors, '[]') || ${lostError('gone.node')},
            crashes + 1 || ' processes were lost while they ran it' from gone
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
@@ -89,4 +89,30 @@ export const foldTally = statement<{ folded: number }>(
     select lane, state, expires_on, sum(n) from taken group by 1, 2, 3 having sum(n) <> 0 returning 1
   )
   select (select count(*) from taken)::int as folded`,
+)
+
+/** The next $3 keys after ($1, $2), in their order, and which of them nothing holds any more. */
+export const walkKeys = statement<{ scope: string; key: string; job: string; stale: boolean }>(
+  'forge_walk_keys',
+  (s) => `
+  select u.scope, u.key, u.job_id as job,
+         (u.expires_at is null or u.expires_at <= clock_timestamp())
+           and not exists (select from ${s}.job where job.id = u.job_id) as stale
+  from (select * from ${s}.job_unique where (scope, key) > ($1, $2) order by scope, key limit $3) as u
+  order by u.scope, u.key`,
+)
+
+/**
+ * Forgets keys ($1 scopes, $2 keys) that were held by these jobs ($3), which are gone. A key that another job took over
+ * meanwhile names another job; keys that somebody has locked are left to the next round.
+ */
+export const forgetKeys = statement<{ key: string }>(
+  'forge_forget_keys',
+  (s) => `
+  delete from ${s}.job_unique where ctid = any (array(
+    select u.ctid from unnest($1::text[], $2::text[], $3::uuid[]) as w(scope, key, job)
+    join ${s}.job_unique as u on u.scope = w.scope and u.key = w.key and u.job_id = w.job
+    where u.expires_at is null or u.expires_at <= clock_timestamp()
+    for update of u skip locked))
+  returning key`,
 )
