@@ -150,6 +150,8 @@ export class Enqueuer {
       const batch = this.#waiting
       this.#waiting = batch.length > batchMax ? batch.splice(batchMax) : []
       for (const part of sorted(batch)) await this.#sendBatch(part)
+      // Whoever was just answered may call again at once: then those calls travel with the ones that wait.
+      if (batch.length > 1 || this.#waiting.length > 0) await new Promise((turn) => setImmediate(turn))
     }
     this.#sending = false
   }
