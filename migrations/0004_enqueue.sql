@@ -59,9 +59,10 @@ declare
   lasts    int[];
   verdicts text[];
   heads    uuid[];
-  -- Keys that nobody held before; jobs that were inserted.
+  -- Keys that nobody held before; jobs that were inserted; jobs that took over new content.
   fresh    uuid[];
   made     uuid[];
+  changed  uuid[];
 begin
   select array_agg(g.key order by g.n), array_agg(g.first order by g.n), array_agg(g.last order by g.n)
     into hashed, firsts, lasts
@@ -124,30 +125,33 @@ begin
   ) as g;
 
   if verdicts && array['replaced', 'debounced'] then
-    update job as j
-    set lane = g.lane, priority = g.priority, attempts_max = g.attempts, input = g.input, tags = g.tags::text[],
-        gates = g.gates::text[], run_at = g.at, due = g.at + (100 - g.priority) * interval '6 s', state = g.state,
-        gate = case when g.state = 1 then (g.gates::text[])[1] end
-    from (
-      select w.*, case when w.at > moment then 0
-                       when w.gates is null then 2
-                       -- It has passed these gates already.
-                       when w.was = 2 and w.gates::text[] = w.had then 2 else 1 end as state
+    with updated as (
+      update job as j
+      set lane = g.lane, priority = g.priority, attempts_max = g.attempts, input = g.input, tags = g.tags::text[],
+          gates = g.gates::text[], run_at = g.at, due = g.at + (100 - g.priority) * interval '6 s', state = g.state,
+          gate = case when g.state = 1 then (g.gates::text[])[1] end
       from (
-        select p.*, s.state as was, s.gates as had,
-               case when p.verdict = 'debounced'
-                    then least(moment + p.wide * interval '1 ms', s.created_at + p.max_wait * interval '1 ms')
-                    -- What could run already keeps its place.
-                    when p.time is null and coalesce(p.delay, 0) = 0 then least(s.run_at, moment)
-                    else coalesce(p.time, moment + p.delay * interval '1 ms') end as at
-        from unnest(heads, verdicts, lasts, lanes, priorities, attempts, delays, times, inputs, gate_lists, tag_lists,
-                    windows, max_waits) with ordinality
-             as p(head, verdict, last, lane, priority, attempts, delay, time, input, gates, tags, wide, max_wait, n)
-        join job as s on s.id = p.head
-        where p.verdict in ('replaced', 'debounced') and p.last = p.n
-      ) as w
-    ) as g
-    where j.id = g.head and j.state <> 3;
+        select w.*, case when w.at > moment then 0
+                         when w.gates is null then 2
+                         -- It has passed these gates already.
+                         when w.was = 2 and w.gates::text[] = w.had then 2 else 1 end as state
+        from (
+          select p.*, s.state as was, s.gates as had,
+                 case when p.verdict = 'debounced'
+                      then least(moment + p.wide * interval '1 ms', s.created_at + p.max_wait * interval '1 ms')
+                      -- What could run already keeps its place.
+                      when p.time is null and coalesce(p.delay, 0) = 0 then least(s.run_at, moment)
+                      else coalesce(p.time, moment + p.delay * interval '1 ms') end as at
+          from unnest(heads, verdicts, lasts, lanes, priorities, attempts, delays, times, inputs, gate_lists, tag_lists,
+                      windows, max_waits) with ordinality
+               as p(head, verdict, last, lane, priority, attempts, delay, time, input, gates, tags, wide, max_wait, n)
+          join job as s on s.id = p.head
+          where p.verdict in ('replaced', 'debounced') and p.last = p.n
+        ) as w
+      ) as g
+      where j.id = g.head and j.state <> 3
+      returning j.id
+    ) select array_agg(id) into changed from updated;
   end if;
 
   with inserted as (
@@ -192,7 +196,8 @@ begin
 
   return query
   select g.n::int, g.head,
-         case when g.verdict <> 'created' then g.verdict
+         case when g.verdict in ('replaced', 'debounced') and g.head not in (select unnest(changed)) then 'running'
+              when g.verdict <> 'created' then g.verdict
               when g.first = g.n then case when g.head in (select unnest(made)) then null else 'exists' end
               else case g.mode when 'skip' then 'duplicate' when 'replace' then 'replaced' else 'debounced' end end,
          j.state = 0, floor(extract(epoch from j.due))::bigint, pg_current_xact_id()::text
@@ -321,11 +326,13 @@ begin
   if cardinality(tags) = 0 then tags := null; end if;
   for row in
     select e.* from job_enqueue(
-      array(select coalesce(id, job_uuid(i)) from generate_series(1, many) as i), array_fill(id is not null, array[many]),
-      array_fill(lane, array[many]), array_fill(coalesce(priority, d.priority)::smallint, array[many]),
+      array(select coalesce(id, job_uuid(i)) from generate_series(1, many) as i),
+      array_fill(id is not null, array[many]), array_fill(lane, array[many]),
+      array_fill(coalesce(priority, d.priority)::smallint, array[many]),
       array_fill(d.attempts, array[many]), array_fill(null::float8, array[many]), array_fill(run_at, array[many]),
-      inputs, array_fill(gates::text, array[many]), array_fill(tags::text, array[many]), array_fill(parent, array[many]),
-      array_fill(case when d.unique_mode is not null then d.name end, array[many]), array_fill(key, array[many]),
+      inputs, array_fill(gates::text, array[many]), array_fill(tags::text, array[many]),
+      array_fill(parent, array[many]), array_fill(case when d.unique_mode is not null then d.name end, array[many]),
+      array_fill(key, array[many]),
       array_fill(d.unique_mode, array[many]), array_fill(d.unique_for_ms::float8, array[many]),
       array_fill(d.unique_max_wait_ms::float8, array[many])) as e
     order by e.n
@@ -374,8 +381,10 @@ begin
     raise exception 'forge: inputs must be a JSON array' using errcode = 'ZF006',
       hint = 'One element is the input of one job: ''[{"a": 1}, {"a": 2}]''.';
   end if;
-  return query select job_enqueue_named(name, array(select i from jsonb_array_elements(inputs) with ordinality as e(i, n) order by n),
-                                        queue, run_at, priority, key, null, tags, parent, wake);
+  return query
+  select job_enqueue_named(
+    name, array(select e.input from jsonb_array_elements(inputs) with ordinality as e(input, n) order by e.n),
+    queue, run_at, priority, key, null, tags, parent, wake);
 end $$;
 
 revoke all on function

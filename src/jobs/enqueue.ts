@@ -259,7 +259,10 @@ function keyOf({ name, unique }: JobSpec, input: unknown, wish: EnqueueWish): Ro
 
 /** By what they need: most jobs take the lean statement, whatever comes with them. An id that may be used goes alone. */
 function* sorted(batch: readonly Waiting[]): Iterable<readonly Waiting[]> {
-  if (batch.length === 1 || batch.every((call) => isPlain(call.row))) return yield batch
+  if (batch.length === 1 || batch.every((call) => isPlain(call.row))) {
+    yield batch
+    return
+  }
   const kinds = [
     batch.filter(({ row }) => isPlain(row)),
     batch.filter(({ row }) => !isPlain(row) && row.unique === null),
