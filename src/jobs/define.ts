@@ -62,7 +62,18 @@ export interface JobSpec {
   readonly run: (input: unknown, job: unknown) => unknown
 }
 
-const known = ['input', 'output', 'queue', 'priority', 'retry', 'timeout', 'capability', 'unique', 'keep', 'run']
+const known = [
+  'input',
+  'output',
+  'queue',
+  'priority',
+  'retry',
+  'timeout',
+  'capability',
+  'unique',
+  'keep',
+  'run',
+]
 const retryKnown = ['attempts', 'backoff', 'base', 'max', 'jitter', 'when']
 
 /**

@@ -1,12 +1,5 @@
 import type { Tx } from '../database/index.js'
-import {
-  asRecord,
-  type Duration,
-  durationMs,
-  invalidOption,
-  isUuid,
-  unknownOption,
-} from '../kernel/index.js'
+import { asRecord, type Duration, durationMs, invalidOption, isUuid, unknownOption } from '../kernel/index.js'
 import { readPriority } from './define.js'
 import type { Priority } from './job.js'
 import { checkName } from './names.js'
@@ -97,7 +90,10 @@ function readTags(value: unknown): readonly string[] | null {
     value.length <= tagsMax &&
     Array.from(value as unknown[]).every((tag) => isText(tag, tagBytesMax))
   if (!right)
-    throw invalidOption('Option tags', `must be a list of at most ${tagsMax} texts of 1 to ${tagBytesMax} bytes`)
+    throw invalidOption(
+      'Option tags',
+      `must be a list of at most ${tagsMax} texts of 1 to ${tagBytesMax} bytes`,
+    )
   return value.length === 0 ? null : [...(value as string[])]
 }
 

@@ -228,13 +228,22 @@ function readDraft(spec: JobSpec, input: unknown, options: EnqueueOptions | unde
   checkAgainst(spec, wish)
   const json = encodeStrict(input, inputLimits)
   const queue = wish.queue ?? spec.queue
-  return { spec, input, json, wish, lane: { queue, name: spec.name, version: 1, capability: spec.capability } }
+  return {
+    spec,
+    input,
+    json,
+    wish,
+    lane: { queue, name: spec.name, version: 1, capability: spec.capability },
+  }
 }
 
 /** Options that only some definitions take. */
 function checkAgainst(spec: JobSpec, wish: EnqueueWish): void {
   if (wish.key !== undefined && spec.unique === null && !limitsOf(spec))
-    throw invalidOption('Option key', `is for definitions with unique, concurrency or rate; '${spec.name}' has none`)
+    throw invalidOption(
+      'Option key',
+      `is for definitions with unique, concurrency or rate; '${spec.name}' has none`,
+    )
   if (spec.unique?.mode === 'debounce' && (wish.delayMs !== null || wish.runAt !== null))
     throw invalidOption('Options delay and runAt', `do not go with '${spec.name}', which is debounced`)
 }

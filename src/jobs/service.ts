@@ -80,7 +80,14 @@ export class JobsService implements Service, JobEngine {
     const { membership } = parts
     this.#catalogue = new Catalogue(runtime.db, () => parts.registry.all())
     const [retention, rescue, catalogue] = [this.#retention, this.#rescue, this.#catalogue]
-    this.#upkeep = new Upkeep({ runtime, membership, retention, rescue, catalogue, keys: new KeySweep(runtime.db) })
+    this.#upkeep = new Upkeep({
+      runtime,
+      membership,
+      retention,
+      rescue,
+      catalogue,
+      keys: new KeySweep(runtime.db),
+    })
     this.jobs = new StoredJobs(runtime, keep)
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),

@@ -38,7 +38,7 @@ export class Upkeep {
       { name: 'partitions', everyMs: 3_600_000, shared: false, work: () => retention.ensure() },
       { name: 'prune', everyMs: 60_000, shared: true, work: () => retention.prune() },
       { name: 'tally', everyMs: 60_000, shared: true, work: () => retention.fold() },
-      { name: 'keys', everyMs: 10_000, shared: true, work: () => keys.round() },
+      { name: 'keys', everyMs: 30_000, shared: true, work: () => keys.round() },
       // What could not be written when it was defined.
       { name: 'catalogue', everyMs: 10_000, shared: false, work: () => catalogue.write() },
       { name: 'nodes', everyMs: 60_000, shared: true, work: () => membership.forgetDead() },

@@ -43,9 +43,9 @@ it('forgets the keys of jobs that are gone once their time is over, and no other
 
 it('walks on from round to round, however many there are', async () => {
   await database.query(`insert into forge.job_unique (scope, key, job_id)
-    select 'many', n::text, gen_random_uuid() from generate_series(1, 25000) n`)
+    select 'many', n::text, gen_random_uuid() from generate_series(1, 45000) n`)
   const sweep = new KeySweep(parts.runtime.db)
-  expect([await sweep.round(), await sweep.round(), await sweep.round()]).toEqual([10_000, 10_000, 5_000])
+  expect([await sweep.round(), await sweep.round(), await sweep.round()]).toEqual([20_000, 20_000, 5_000])
 })
 
 it('leaves a key that is being taken over', async () => {

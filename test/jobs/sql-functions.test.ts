@@ -245,8 +245,9 @@ describe('a worker', () => {
   })
 
   it('is told by wake alone, in the message that nodes send, also in a schema of a long name', async () => {
+    // Its schema is made here, which takes the owner.
     const schema = `long_${'x'.repeat(55)}`
-    const { forge, attach } = setup(database)
+    const { forge, attach } = setup(database, { options: '' })
     forge.job('sql.wake', { queue: 'sql.wake', run: () => null })
     await using _node = await attach({ schema, roles: ['gateway'] })
     const channel =
