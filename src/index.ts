@@ -31,6 +31,7 @@ export {
   RetryAfter,
   type Changed,
   type EnqueueOptions,
+  type EnqueueReason,
   type HandlerOutcome,
   type Job,
   type JobContext,
@@ -44,8 +45,10 @@ export {
   type Jobs,
   type JobSettings,
   type JobState,
+  type OnConflict,
   type Priority,
   type RetryOptions,
+  type UniqueOptions,
 } from './jobs/index.js'
 export {
   AlreadyAttached,

@@ -49,8 +49,14 @@ export const beginPlain = 'begin'
 export const commit = 'commit'
 export const rollback = 'rollback'
 
-/** A hint is an untrusted string of at most 7,999 bytes; pg_notify takes it as a bound value. */
-export const notify = statement('forge_notify', () => 'select pg_notify($1, $2)')
+/**
+ * A hint is an untrusted string of at most 7,999 bytes; pg_notify takes it as a bound value. Its commit does not wait for
+ * the disk: nothing is lost with a hint, and what is behind it on this connection would wait too.
+ */
+export const notify = statement(
+  'forge_notify',
+  () => `select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`,
+)
 
 export const databaseClock = statement<{ wall_ms: number }>(
   'forge_database_clock',

@@ -79,11 +79,12 @@ export class RunContext implements JobContext {
   }
 
   get enqueue(): JobContext['enqueue'] {
-    return (job, input, options) => this.#parts.enqueue(job.name, input, options) as Promise<JobHandle<never>>
+    return (job, input, options) =>
+      this.#parts.enqueue(job.name, input, causedBy(this.id, options)) as Promise<JobHandle<never>>
   }
 
   get again(): JobContext['again'] {
-    return (input, options) => this.#parts.enqueue(this.#run.spec.name, input, options)
+    return (input, options) => this.#parts.enqueue(this.#run.spec.name, input, causedBy(this.id, options))
   }
 
   get transaction(): JobContext['transaction'] {
@@ -109,6 +110,12 @@ export class RunContext implements JobContext {
   get discard(): JobContext['discard'] {
     return discarded
   }
+}
+
+/** What is not an object is left to those who refuse it. */
+function causedBy(id: string, options: EnqueueOptions | undefined): EnqueueOptions {
+  if (options !== undefined && (typeof options !== 'object' || options === null)) return options
+  return { ...options, parent: options?.parent ?? id }
 }
 
 /** Locks the job's row for the transaction, so that the lease cannot pass to another node before it ends. */

@@ -11,6 +11,7 @@ import { checkCapability, isDevelopment } from '../runtime/index.js'
 import { type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
 import { checkName } from './names.js'
 import { readKeep } from './options.js'
+import { readUnique, type UniqueOptions, type UniqueSpec } from './unique.js'
 
 /** How failed attempts of a job are retried. */
 export interface RetryOptions {
@@ -28,8 +29,8 @@ export interface RetryOptions {
   readonly when?: (error: unknown) => boolean
 }
 
-/** Everything of a definition but its schema and its handler. */
-export interface JobSettings {
+/** Everything of a definition but its schema and its handler. `In` is what enqueue takes. */
+export interface JobSettings<In = unknown> {
   /** Default 'default'. */
   readonly queue?: string
   /** background 0, low 25, normal 50, high 75, critical 100, or a whole number from 0 to 100. Default normal. */
@@ -39,6 +40,8 @@ export interface JobSettings {
   readonly timeout?: Duration
   /** Only nodes that declare this capability run it. */
   readonly capability?: string
+  /** At most one job per key: see `UniqueOptions`. Default: none is unique. */
+  readonly unique?: UniqueOptions<In>
   /** How long finished jobs are kept, over option `retention`; 0 keeps nothing. */
   readonly keep?: { readonly completed?: Duration; readonly discarded?: Duration }
 }
@@ -52,13 +55,25 @@ export interface JobSpec {
   readonly timeoutMs: number
   readonly capability: string
   readonly keep: Partial<Keep>
+  readonly unique: UniqueSpec | null
   readonly input: StandardSchemaV1 | undefined
   readonly output: StandardSchemaV1 | undefined
   /** Called with the parsed input and a `JobContext`. */
   readonly run: (input: unknown, job: unknown) => unknown
 }
 
-const known = ['input', 'output', 'queue', 'priority', 'retry', 'timeout', 'capability', 'keep', 'run']
+const known = [
+  'input',
+  'output',
+  'queue',
+  'priority',
+  'retry',
+  'timeout',
+  'capability',
+  'unique',
+  'keep',
+  'run',
+]
 const retryKnown = ['attempts', 'backoff', 'base', 'max', 'jitter', 'when']
 
 /**
@@ -79,6 +94,7 @@ export function readDefinition(name: unknown, definition: unknown): JobSpec {
     capability:
       record.capability === undefined ? '' : checkCapability(record.capability, `${job}.capability`),
     keep: readKeep(record.keep, `${job}.keep`),
+    unique: readUnique(record.unique, `${job}.unique`),
     input: readSchema(record.input, `${job}.input`),
     output: readSchema(record.output, `${job}.output`),
     run: record.run.bind(record) as JobSpec['run'],

@@ -3,7 +3,7 @@ import type { Tx } from '../database/index.js'
 import { type Duration, type Logger, NotAttached } from '../kernel/index.js'
 import type { Span } from '../runtime/index.js'
 import { type JobRegistry, type JobSettings, readDefinition } from './define.js'
-import type { Enqueued, EnqueueOptions } from './enqueue.js'
+import type { Enqueued, EnqueueOptions, EnqueueReason } from './enqueue.js'
 import type { HandlerOutcome } from './outcome.js'
 
 /** What a value looks like after a trip through JSON. */
@@ -36,7 +36,9 @@ type JsonProperty<T> = unknown extends T
 export type ResultOf<R> = Json<Exclude<Awaited<R>, HandlerOutcome>>
 
 /** A job with a schema for its input, and perhaps for its output. */
-export interface SchemaJob<S extends StandardSchemaV1, O extends StandardSchemaV1, R> extends JobSettings {
+export interface SchemaJob<S extends StandardSchemaV1, O extends StandardSchemaV1, R> extends JobSettings<
+  StandardSchemaV1.InferInput<S>
+> {
   /** Any Standard Schema. Checked at enqueue; stored raw; parsed again at run, which gets its output. */
   readonly input: S
   /** Checked against what `run` returns; gives the result its type. */
@@ -45,7 +47,7 @@ export interface SchemaJob<S extends StandardSchemaV1, O extends StandardSchemaV
 }
 
 /** A job without a schema: the input is what JSON carries. */
-export interface PlainJob<In, O extends StandardSchemaV1, R> extends JobSettings {
+export interface PlainJob<In, O extends StandardSchemaV1, R> extends JobSettings<In> {
   readonly input?: undefined
   readonly output?: O
   run(input: In, job: JobContext): R
@@ -58,9 +60,14 @@ type Result<O extends StandardSchemaV1, R> = StandardSchemaV1 extends O
 /** One enqueued job, as the caller holds it. */
 export interface JobHandle<Out> {
   readonly id: string
-  /** False: a job with this id (or unique key) was there already, and `id` is that one's. */
+  /** False: no new job was made; `id` is that of the standing one, and `reason` says why. */
   readonly created: boolean
-  readonly reason?: string
+  /**
+   * Absent when `created`. `exists`: the id was used before. For unique definitions, another job has the key:
+   * `duplicate`, it stays as it is (onConflict 'skip'; with 'replace' it finished within `for`); `replaced` and
+   * `debounced`, it had not started and has taken over this input; `running`, it runs, and this input is dropped.
+   */
+  readonly reason?: EnqueueReason
   /**
    * Waits for the job's result. Default timeout 30 s.
    * @throws ForgeError FORGE_RESULT_TIMEOUT, FORGE_JOB_DISCARDED (cause: its last error), FORGE_JOB_CANCELLED,
@@ -82,7 +89,7 @@ export interface JobDefinition<In, Out> {
   readonly name: string
   /**
    * Makes one job; resolves when it is durable (with `tx`: when it stands in your transaction).
-   * @throws NotAttached before attach; ForgeError FORGE_INPUT_…, FORGE_TX_…, FORGE_OPTION_…
+   * @throws NotAttached before attach; ForgeError FORGE_INPUT_…, FORGE_KEY_INVALID, FORGE_TX_…, FORGE_OPTION_…
    */
   enqueue(...args: InputArgs<In>): Promise<JobHandle<Out>>
   /** Makes many jobs, all or none. */
@@ -159,19 +166,20 @@ export interface DefineJob {
 }
 
 export function createDefineJob(registry: JobRegistry, engine: EngineSource): DefineJob {
-  const attached = async (): Promise<JobEngine> => {
-    const found = await engine()
-    if (!found) throw new NotAttached()
-    return found
+  // No promise in between while it is attached: the input is read before the call returns, whatever becomes of it later.
+  const withEngine = <T>(call: (engine: JobEngine) => Promise<T>): Promise<T> => {
+    const found = engine()
+    if (!found) return Promise.reject(new NotAttached())
+    return found instanceof Promise ? found.then(call) : call(found)
   }
   const define = (name: string, definition: unknown): JobDefinition<unknown, unknown> => {
     registry.add(readDefinition(name, definition))
     return Object.freeze({
       name,
-      enqueue: async (input?: unknown, options?: EnqueueOptions) =>
-        (await attached()).enqueue(name, input, options),
-      enqueueMany: async (inputs: readonly unknown[], options?: Omit<EnqueueOptions, 'id'>) =>
-        (await attached()).enqueueMany(name, inputs, options),
+      enqueue: (input?: unknown, options?: EnqueueOptions) =>
+        withEngine((jobs) => jobs.enqueue(name, input, options)),
+      enqueueMany: (inputs: readonly unknown[], options?: Omit<EnqueueOptions, 'id'>) =>
+        withEngine((jobs) => jobs.enqueueMany(name, inputs, options)),
     })
   }
   return define
@@ -191,7 +199,7 @@ export function createHandle(made: Enqueued, committed: boolean, parts: HandlePa
   return {
     id: made.id,
     created: made.created,
-    ...(made.created ? {} : { reason: 'exists' }),
+    ...(made.reason === undefined ? {} : { reason: made.reason }),
     // Async, so that a malformed timeout rejects and does not throw.
     result: async (options) => parts.result(made.id, options, committed),
     cancel: (reason) => parts.cancel(made.id, reason),

@@ -29,3 +29,23 @@ export function parseReady(key: string): { readonly lane: number; readonly due: 
   if (!match) return null
   return { lane: Number(match[1]), due: match[2] === undefined ? null : Number(match[2]) }
 }
+
+/** What one statement made available in a lane, or put off. */
+export interface Announcement {
+  readonly lane: number
+  readonly waits: boolean
+  /** The smallest due, in whole seconds since 1970. */
+  readonly dueSeconds: number
+}
+
+/** One hint per lane, with the smallest position. */
+export function announce(signals: Signals, made: readonly Announcement[]): void {
+  const ready = new Map<number, number>()
+  const later = new Set<number>()
+  for (const { lane, waits, dueSeconds } of made) {
+    if (waits) later.add(lane)
+    else ready.set(lane, Math.min(ready.get(lane) ?? dueSeconds, dueSeconds))
+  }
+  for (const [lane, due] of ready) hintReady(signals, { lane, waits: false, due })
+  for (const lane of later) hintReady(signals, { lane, waits: true, due: null })
+}

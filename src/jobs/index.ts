@@ -10,7 +10,7 @@
  * repeats the write until it is taken or refused (`complete.ts`). Hints only make things sooner; polling finds all.
  */
 export { JobRegistry, type JobSettings, readPriority, type RetryOptions } from './define.js'
-export type { EnqueueOptions } from './enqueue.js'
+export type { EnqueueOptions, EnqueueReason } from './enqueue.js'
 export {
   createDefineJob,
   type DefineJob,
@@ -30,3 +30,4 @@ export { keepDays } from './prune.js'
 export { countQueues } from './queries/manage.js'
 export { missingPartitions } from './queries/upkeep.js'
 export { JobsService } from './service.js'
+export type { OnConflict, UniqueOptions } from './unique.js'

@@ -1,8 +1,8 @@
 import type { Database } from '../runtime/index.js'
 import { findLanes, type LaneKey, lanesOfNames, makeLanes } from './queries/enqueue.js'
 
-const keyOf = (lane: LaneKey): string =>
-  JSON.stringify([lane.queue, lane.name, lane.version, lane.capability])
+/** Names and capabilities hold no spaces. */
+const keyOf = (lane: LaneKey): string => `${lane.queue} ${lane.name} ${lane.version} ${lane.capability}`
 
 /**
  * The numbers of lanes. They are made on forge's own connection, never inside a caller's transaction, which may roll

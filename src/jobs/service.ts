@@ -2,6 +2,7 @@ import { deathsSeen, type Membership } from '../cluster/index.js'
 import type { RowOf, Tx } from '../database/index.js'
 import { ForgeError, messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
 import type { Database, Runtime } from '../runtime/index.js'
+import { Catalogue } from './catalogue.js'
 import { CommitWatch } from './commits.js'
 import { Finisher } from './complete.js'
 import type { JobRegistry, JobSpec } from './define.js'
@@ -9,6 +10,7 @@ import { Enqueuer, type EnqueueOptions } from './enqueue.js'
 import { createHandle, type HandleParts, type JobEngine, type JobHandle } from './face.js'
 import { parseReady, topics } from './hints.js'
 import type { Keep } from './job.js'
+import { KeySweep } from './keys.js'
 import { Lanes } from './lanes.js'
 import { StoredJobs } from './manage.js'
 import { Manual, type ManualParts } from './manual.js'
@@ -57,6 +59,7 @@ export class JobsService implements Service, JobEngine {
   readonly #results: Results
   readonly #retention: Retention
   readonly #rescue: Rescue
+  readonly #catalogue: Catalogue
   readonly #upkeep: Upkeep
   readonly #slots: Slots
   readonly #worker: Worker | null
@@ -84,12 +87,22 @@ export class JobsService implements Service, JobEngine {
     this.#slots = this.manual?.slots ?? new Slots(options.queues, options.concurrency)
     this.#lanes = new Lanes(runtime.db)
     this.#commits = new CommitWatch(runtime)
-    this.#enqueuer = new Enqueuer(runtime, this.#lanes, this.#commits)
+    const admission = { request: () => {} }
+    this.#enqueuer = new Enqueuer({ runtime, lanes: this.#lanes, commits: this.#commits, admission })
     this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts
-    this.#upkeep = new Upkeep({ runtime, membership, retention: this.#retention, rescue: this.#rescue })
+    this.#catalogue = new Catalogue(runtime.db, () => parts.registry.all())
+    const [retention, rescue, catalogue] = [this.#retention, this.#rescue, this.#catalogue]
+    this.#upkeep = new Upkeep({
+      runtime,
+      membership,
+      retention,
+      rescue,
+      catalogue,
+      keys: new KeySweep(runtime.db),
+    })
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
       cancel: async (id, reason) => (await this.jobs.cancel(id, reason)).ids.length > 0,
@@ -106,6 +119,7 @@ export class JobsService implements Service, JobEngine {
   async start(): Promise<void> {
     const { runtime, registry } = this.#parts
     await this.#retention.ensure()
+    await this.#catalogue.write()
     await this.#refresh()
     this.#offs.push(registry.onChange(() => void this.#onDefinition()))
     this.#offs.push(runtime.news.on(deathsSeen, () => void this.#rescue.sweep()))
@@ -235,6 +249,7 @@ export class JobsService implements Service, JobEngine {
   async #onDefinition(): Promise<void> {
     try {
       await this.#refresh()
+      await this.#catalogue.write()
       await this.#retention.ensure()
       this.#worker?.wake()
     } catch (error) {

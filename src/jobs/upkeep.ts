@@ -1,6 +1,8 @@
 import type { Membership } from '../cluster/index.js'
 import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { Catalogue } from './catalogue.js'
+import type { KeySweep } from './keys.js'
 import type { Retention } from './prune.js'
 import type { Rescue } from './rescue.js'
 
@@ -17,6 +19,8 @@ export interface UpkeepParts {
   readonly membership: Membership
   readonly retention: Retention
   readonly rescue: Rescue
+  readonly keys: KeySweep
+  readonly catalogue: Catalogue
 }
 
 /** What is done now and then, with each look: one chore that fails keeps no other from its turn. */
@@ -27,13 +31,16 @@ export class Upkeep {
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
-    const { rescue, retention, membership } = parts
+    const { rescue, retention, membership, keys, catalogue } = parts
     this.#chores = [
       // Also when nobody was seen to die: for jobs of nodes whose rows are gone altogether.
       { name: 'rescue', everyMs: 30_000, shared: true, work: () => rescue.sweep() },
       { name: 'partitions', everyMs: 3_600_000, shared: false, work: () => retention.ensure() },
       { name: 'prune', everyMs: 60_000, shared: true, work: () => retention.prune() },
       { name: 'tally', everyMs: 60_000, shared: true, work: () => retention.fold() },
+      { name: 'keys', everyMs: 30_000, shared: true, work: () => keys.round() },
+      // What could not be written when it was defined.
+      { name: 'catalogue', everyMs: 10_000, shared: false, work: () => catalogue.write() },
       { name: 'nodes', everyMs: 60_000, shared: true, work: () => membership.forgetDead() },
     ]
   }

@@ -2,7 +2,7 @@ import { drizzle } from 'drizzle-orm/node-postgres'
 import { CamelCasePlugin, Kysely, PostgresDialect } from 'kysely'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { fromDrizzle, fromKnex, fromKysely, fromTypeOrm, type Tx } from '../../src/index.js'
-import { insertJobs, removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
+import { insertFull, insertMany, insertUnique, removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
 import { finishJobs, lockClaim } from '../../src/jobs/queries/finish.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
@@ -204,7 +204,7 @@ describe.each(libraries)('$adapter', ({ adapter, transact, adapt, outside }) => 
 
 describe('adapters', () => {
   it('get statements in which every parameter carries its cast, as Prisma needs', () => {
-    for (const { name, text } of [insertJobs, removeFinishedTwins, finishJobs, lockClaim]) {
+    for (const { name, text } of [insertMany, insertFull, insertUnique, removeFinishedTwins, finishJobs, lockClaim]) {
       const bare = text('forge').match(/\$\d+(?!\d|::)/g)
       expect(bare, name).toBeNull()
     }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import pg from 'pg'
 import { ClientSource, quoteSchema, Session, type Statement, statement } from '../../src/database/index.js'
 import * as claim from '../../src/jobs/queries/claim.js'
-import { removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
+import { insertFull, insertMany, removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
 import * as finish from '../../src/jobs/queries/finish.js'
 import { unfinishedJobs } from '../../src/jobs/queries/manage.js'
 import { forgetClaims, quarantineJobs, rescueJobs } from '../../src/jobs/queries/upkeep.js'
@@ -45,6 +45,8 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [rescueJobs, 3],
   [quarantineJobs, 3, 1_000],
   [forgetClaims],
+  [insertMany, [], [], [], [], [], [], []],
+  [insertFull, [], [], [], [], [], [], [], [], [], []],
   [removeFinishedTwins, ids],
   [unfinishedJobs, ids],
 ]

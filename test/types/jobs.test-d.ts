@@ -168,3 +168,25 @@ export function settingsAreChecked(): void {
   // @ts-expect-error a job does something
   forge.job('types.nothing', { queue: 'mail' })
 }
+
+export async function aKeyIsComputedFromWhatEnqueueTakes(): Promise<void> {
+  const job = forge.job('types.unique', {
+    input: z.object({ at: z.string().transform((text) => new Date(text)) }),
+    unique: {
+      by(input) {
+        expectTypeOf(input).toEqualTypeOf<{ at: string }>()
+        return input.at
+      },
+      for: '5m',
+      onConflict: 'debounce',
+      maxWait: '1h',
+    },
+    run: () => null,
+  })
+  const handle = await job.enqueue({ at: '2030-01-01' }, { key: 'k', tags: ['a'], parent: 'id' })
+  expectTypeOf(handle.reason).toEqualTypeOf<
+    'exists' | 'duplicate' | 'replaced' | 'debounced' | 'running' | undefined
+  >()
+  // @ts-expect-error a key is text or a number
+  forge.job('types.unique.date', { unique: { by: (input: { at: Date }) => input.at }, run: () => null })
+}

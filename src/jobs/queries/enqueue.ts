@@ -31,26 +31,88 @@ export const makeLanes = statement(
   on conflict do nothing`,
 )
 
-/**
- * Inserts jobs from arrays: id, lane, priority, attempts_max, delay in ms (null: see run_at), run_at, input.
- * A job whose time has come is available at once; later ones wait as scheduled. Answers with the ids that are new,
- * whether they wait, and the transaction, so that a commit that forge does not make can be watched.
- */
-export const insertJobs = statement<{ id: string; waits: boolean; xid: string }>(
-  'forge_insert_jobs',
+/** What one statement made in one lane: jobs that are due, or jobs that wait for their time. */
+export interface MadeRow {
+  readonly lane: number
+  readonly waits: boolean
+  /** The smallest due, in whole seconds since 1970. */
+  readonly due_s: number | string
+  /** So that a commit that forge does not make can be watched. */
+  readonly xid: string
+}
+
+const seconds = (due: string): string => `floor(extract(epoch from ${due}))::bigint`
+const dueAt = (at: string, priority: string): string => `${at} + (100 - ${priority}) * interval '6 s'`
+
+/** The leanest of the inserts: one job that can run now, under an id that nobody has used. */
+export const insertJob = statement<{ due_s: number }>(
+  'forge_insert_job',
   (s) => `
   insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input)
-  select id, lane, case when run_at > clock_timestamp() then 0 else 2 end, priority, attempts_max,
-         run_at, run_at + (100 - priority) * interval '6 s', input
+  values ($1, $2, 2, $3, $4, statement_timestamp(), ${dueAt('statement_timestamp()', '$3::smallint')}, $5)
+  returning ${seconds('due')} as due_s`,
+)
+
+/** $1 ids, $2 lanes, $3 priorities, $4 attempts, $5 delays in ms, $6 run_at (null: see the delay), $7 inputs, … */
+const rowsOf = (more: string, names: string): string => `
+  select u.*, coalesce(u.at, statement_timestamp() + coalesce(u.delay_ms, 0) * interval '1 ms') as run_at
+  from unnest($1::uuid[], $2::int[], $3::smallint[], $4::smallint[], $5::float8[], $6::timestamptz[], $7::jsonb[]${more})
+       as u(id, lane, priority, attempts_max, delay_ms, at, input${names})`
+
+/** Jobs without gates, tags and parent, under ids that nobody has used. Answers by lane: the rest is known. */
+export const insertMany = statement<MadeRow>(
+  'forge_insert_many',
+  (s) => `
+  with made as (
+    insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input)
+    select id, lane, case when run_at > statement_timestamp() then 0 else 2 end, priority, attempts_max, run_at,
+           ${dueAt('run_at', 'priority')}, input
+    from (${rowsOf('', '')}) as j
+    returning lane, state, due
+  )
+  select lane, state = 0 as waits, ${seconds('min(due)')} as due_s, pg_current_xact_id()::text as xid
+  from made group by lane, state`,
+)
+
+/**
+ * The fuller insert: also $8 gates, $9 tags (texts of arrays), $10 parents, and ids that may have been used. A job
+ * with gates is blocked at the first of them once its time has come. Answers with those that are new.
+ */
+export const insertFull = statement<MadeRow & { id: string }>(
+  'forge_insert_full',
+  (s) => `
+  insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, gates, gate, tags, parent, input)
+  select id, lane, state, priority, attempts_max, run_at, ${dueAt('run_at', 'priority')}, gates,
+         case when state = 1 then gates[1] end, tags, parent, input
   from (
-    select u.id, u.lane, u.priority, u.attempts_max,
-           coalesce(u.run_at, clock_timestamp() + coalesce(u.delay_ms, 0) * interval '1 ms') as run_at, u.input
-    from unnest($1::uuid[], $2::int[], $3::smallint[], $4::smallint[], $5::float8[], $6::timestamptz[], $7::jsonb[])
-      as u(id, lane, priority, attempts_max, delay_ms, run_at, input)
-    order by u.id
+    select r.id, r.lane, r.priority, r.attempts_max, r.run_at, r.gates::text[], r.tags::text[], r.parent, r.input,
+           case when r.run_at > statement_timestamp() then 0 when r.gates is null then 2 else 1 end as state
+    from (${rowsOf(', $8::text[], $9::text[], $10::uuid[]', ', gates, tags, parent')}) as r
   ) as j
+  -- Those who insert the same ids at the same time must not wait for each other.
+  order by id
   on conflict (id) do nothing
-  returning id, state = 0 as waits, pg_current_xact_id()::text as xid`,
+  returning id, lane, state = 0 as waits, ${seconds('due')} as due_s, pg_current_xact_id()::text as xid`,
+)
+
+/**
+ * Jobs of which some are unique; see the function. $2 whether the id may have been used; then as `insertFull`; then
+ * scopes, keys, modes, windows and longest waits in ms. One answer per job, in order.
+ */
+export const insertUnique = statement<{
+  job: string
+  reason: 'exists' | 'duplicate' | 'replaced' | 'debounced' | 'running' | null
+  waits: boolean | null
+  due_s: number | string | null
+  xid: string
+}>(
+  'forge_insert_unique',
+  (s) => `
+  select job, reason, waits, due_s, xid
+  from ${s}.job_enqueue($1::uuid[], $2::boolean[], $3::int[], $4::smallint[], $5::smallint[], $6::float8[],
+         $7::timestamptz[], $8::jsonb[], $9::text[], $10::text[], $11::uuid[], $12::text[], $13::text[], $14::text[],
+         $15::float8[], $16::float8[])
+  order by n`,
 )
 
 /**
@@ -70,4 +132,49 @@ export const transactionsDone = statement<{ xid: string; status: string | null }
   'forge_transactions_done',
   () => `
   select x as xid, pg_xact_status(x::xid8) as status from unnest($1::text[]) as x`,
+)
+
+/** A definition as it stands in the catalogue. */
+export interface DefinitionRow {
+  readonly name: string
+  readonly version: number
+  readonly queue: string
+  readonly priority: number
+  readonly attempts: number
+  readonly capability: string
+  readonly unique_mode: string | null
+  readonly unique_keyed: boolean
+  readonly unique_for_ms: number | null
+  readonly unique_max_wait_ms: number | null
+  readonly concurrency_limit: number | null
+  readonly concurrency_keyed: boolean
+  readonly rate_limit: number | null
+  readonly rate_per_ms: number | null
+  readonly rate_keyed: boolean
+}
+
+const definitionColumns: readonly (keyof DefinitionRow)[] = [
+  ...(['name', 'version', 'queue', 'priority', 'attempts', 'capability'] as const),
+  ...(['unique_mode', 'unique_keyed', 'unique_for_ms', 'unique_max_wait_ms'] as const),
+  ...(['concurrency_limit', 'concurrency_keyed', 'rate_limit', 'rate_per_ms', 'rate_keyed'] as const),
+]
+
+/**
+ * Writes what definitions say ($1, a list of rows) where the catalogue says something else. A definition of an older
+ * version leaves it alone; nodes that agree write nothing.
+ */
+export const saveDefinitions = statement<{ name: string }>(
+  'forge_save_definitions',
+  (s) => `
+  insert into ${s}.job_definition as d (${definitionColumns.join(', ')})
+  select ${definitionColumns.join(', ')} from jsonb_populate_recordset(null::${s}.job_definition, $1::jsonb) as p
+  where not exists (
+    select from ${s}.job_definition as o
+    where o.name = p.name
+      and (o.version > p.version or to_jsonb(o) - 'updated_at' = to_jsonb(p) - 'updated_at'))
+  order by name
+  on conflict (name) do update
+  set (${definitionColumns.join(', ')}, updated_at) = (${definitionColumns.map((name) => `excluded.${name}`).join(', ')}, now())
+  where d.version <= excluded.version
+  returning d.name`,
 )

@@ -105,3 +105,29 @@ export const foldTally = statement<{ folded: number }>(
   )
   select (select count(*) from taken)::int as folded`,
 )
+
+/** The next $3 keys after ($1, $2), in their order, and which of them nothing holds any more. */
+export const walkKeys = statement<{ scope: string; key: string; job: string; stale: boolean }>(
+  'forge_walk_keys',
+  (s) => `
+  select u.scope, u.key, u.job_id as job,
+         (u.expires_at is null or u.expires_at <= clock_timestamp())
+           and not exists (select from ${s}.job where job.id = u.job_id) as stale
+  from (select * from ${s}.job_unique where (scope, key) > ($1, $2) order by scope, key limit $3) as u
+  order by u.scope, u.key`,
+)
+
+/**
+ * Forgets keys ($1 scopes, $2 keys) that were held by these jobs ($3), which are gone. A key that another job took over
+ * meanwhile names another job; keys that somebody has locked are left to the next round.
+ */
+export const forgetKeys = statement<{ key: string }>(
+  'forge_forget_keys',
+  (s) => `
+  delete from ${s}.job_unique where ctid = any (array(
+    select u.ctid from unnest($1::text[], $2::text[], $3::uuid[]) as w(scope, key, job)
+    join ${s}.job_unique as u on u.scope = w.scope and u.key = w.key and u.job_id = w.job
+    where u.expires_at is null or u.expires_at <= clock_timestamp()
+    for update of u skip locked))
+  returning key`,
+)
