@@ -16,6 +16,7 @@ export {
   Discard,
   RetryAfter,
   type Changed,
+  type ConcurrencyOptions,
   type EnqueueOptions,
   type HandlerOutcome,
   type Job,
@@ -31,6 +32,9 @@ export {
   type JobSettings,
   type JobState,
   type Priority,
+  type Queue,
+  type Queues,
+  type RateOptions,
   type RetryOptions,
 } from './jobs/index.js'
 export {

@@ -9,6 +9,7 @@ import {
 } from '../kernel/index.js'
 import { checkCapability, isDevelopment } from '../runtime/index.js'
 import { type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
+import { type ConcurrencyOptions, type Limits, type RateOptions, readLimits } from './limits.js'
 import { checkName } from './names.js'
 import { readKeep } from './options.js'
 
@@ -28,8 +29,8 @@ export interface RetryOptions {
   readonly when?: (error: unknown) => boolean
 }
 
-/** Everything of a definition but its schema and its handler. */
-export interface JobSettings {
+/** Everything of a definition but its schema and its handler. `In`: the input as `run` gets it. */
+export interface JobSettings<In = unknown> {
   /** Default 'default'. */
   readonly queue?: string
   /** background 0, low 25, normal 50, high 75, critical 100, or a whole number from 0 to 100. Default normal. */
@@ -39,6 +40,10 @@ export interface JobSettings {
   readonly timeout?: Duration
   /** Only nodes that declare this capability run it. */
   readonly capability?: string
+  /** How many of its jobs run at once in the whole cluster, or of each key. */
+  readonly concurrency?: ConcurrencyOptions<In>
+  /** How many of its runs begin per time in the whole cluster, or of each key. */
+  readonly rate?: RateOptions<In>
   /** How long finished jobs are kept, over option `retention`; 0 keeps nothing. */
   readonly keep?: { readonly completed?: Duration; readonly discarded?: Duration }
 }
@@ -51,6 +56,7 @@ export interface JobSpec {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly capability: string
+  readonly limits: Limits
   readonly keep: Partial<Keep>
   readonly input: StandardSchemaV1 | undefined
   readonly output: StandardSchemaV1 | undefined
@@ -58,7 +64,19 @@ export interface JobSpec {
   readonly run: (input: unknown, job: unknown) => unknown
 }
 
-const known = ['input', 'output', 'queue', 'priority', 'retry', 'timeout', 'capability', 'keep', 'run']
+const known = [
+  'input',
+  'output',
+  'queue',
+  'priority',
+  'retry',
+  'timeout',
+  'capability',
+  'concurrency',
+  'rate',
+  'keep',
+  'run',
+]
 const retryKnown = ['attempts', 'backoff', 'base', 'max', 'jitter', 'when']
 
 /**
@@ -78,6 +96,7 @@ export function readDefinition(name: unknown, definition: unknown): JobSpec {
     timeoutMs: readTimeout(record.timeout, `${job}.timeout`),
     capability:
       record.capability === undefined ? '' : checkCapability(record.capability, `${job}.capability`),
+    limits: readLimits(record, job),
     keep: readKeep(record.keep, `${job}.keep`),
     input: readSchema(record.input, `${job}.input`),
     output: readSchema(record.output, `${job}.output`),

@@ -14,14 +14,17 @@ import {
   unknownOption,
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { Admission } from './admit.js'
 import type { CommitWatch } from './commits.js'
 import { type JobSpec, readPriority } from './define.js'
 import { hintReady, topics } from './hints.js'
 import type { Priority } from './job.js'
 import type { Lanes } from './lanes.js'
+import { gatesOf } from './limits.js'
 import { checkName } from './names.js'
 import { inputLimits } from './options.js'
 import { insertJobs, type LaneKey, removeFinishedTwins } from './queries/enqueue.js'
+import type { Slots } from './slots.js'
 import { validate } from './validate.js'
 
 /** Options of one enqueue call. */
@@ -55,6 +58,15 @@ interface Row {
   readonly delayMs: number | null
   readonly runAt: Date | null
   readonly json: string
+  readonly gates: readonly string[] | null
+}
+
+export interface EnqueuerParts {
+  readonly runtime: Runtime
+  readonly lanes: Lanes
+  readonly commits: CommitWatch
+  readonly slots: Slots
+  readonly admission: Admission
 }
 
 interface Waiting {
@@ -78,15 +90,19 @@ export class Enqueuer {
   readonly #runtime: Runtime
   readonly #lanes: Lanes
   readonly #commits: CommitWatch
+  readonly #slots: Slots
+  readonly #admission: Admission
   readonly #nextId: () => string
   #waiting: Waiting[] = []
   #sending = false
 
-  constructor(runtime: Runtime, lanes: Lanes, commits: CommitWatch) {
-    this.#runtime = runtime
-    this.#lanes = lanes
-    this.#commits = commits
-    this.#nextId = idFactory(() => runtime.clock.wallMs())
+  constructor(parts: EnqueuerParts) {
+    this.#runtime = parts.runtime
+    this.#lanes = parts.lanes
+    this.#commits = parts.commits
+    this.#slots = parts.slots
+    this.#admission = parts.admission
+    this.#nextId = idFactory(() => parts.runtime.clock.wallMs())
   }
 
   /**
@@ -122,12 +138,17 @@ export class Enqueuer {
     const json = encodeStrict(input, inputLimits)
     // What run() will see is the JSON image, so that is what must satisfy the schema.
     const image: unknown = input === undefined ? undefined : JSON.parse(json)
-    await validate(spec.input, image, { what: `The input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' })
+    const parsed = await validate(spec.input, image, {
+      what: `The input of '${spec.name}'`,
+      code: 'FORGE_INPUT_INVALID',
+    })
     const queue = options?.queue === undefined ? spec.queue : checkName(options.queue, 'queue')
     const lane: LaneKey = { queue, name: spec.name, version: 1, capability: spec.capability }
     if (this.#lanes.known(lane) === undefined) await this.#makeLane(lane)
+    const gates = gatesOf(spec, { queue, input: parsed, queueLimited: this.#slots.isLimited(queue) })
     return {
       ...when,
+      gates,
       id: options?.id?.toLowerCase() ?? this.#nextId(),
       ownId: options?.id !== undefined,
       lane: this.#lanes.known(lane) as number,
@@ -222,7 +243,8 @@ export class Enqueuer {
   }
 
   #hint(row: Row, waits: boolean): void {
-    hintReady(this.#runtime.signals, row.queue, waits)
+    if (row.gates && !waits) this.#admission.request(row.gates.slice(0, 1))
+    else hintReady(this.#runtime.signals, row.queue, waits)
   }
 
   async #persist<T>(attempt: (repeat: boolean) => Promise<T>): Promise<T> {
@@ -289,5 +311,6 @@ function arraysOf(rows: readonly Row[]): unknown[] {
     rows.map((row) => row.delayMs),
     rows.map((row) => row.runAt),
     rows.map((row) => row.json),
+    rows.map((row) => row.gates && JSON.stringify(row.gates)),
   ]
 }

@@ -36,7 +36,9 @@ type JsonProperty<T> = unknown extends T
 export type ResultOf<R> = Json<Exclude<Awaited<R>, HandlerOutcome>>
 
 /** A job with a schema for its input, and perhaps for its output. */
-export interface SchemaJob<S extends StandardSchemaV1, O extends StandardSchemaV1, R> extends JobSettings {
+export interface SchemaJob<S extends StandardSchemaV1, O extends StandardSchemaV1, R> extends JobSettings<
+  StandardSchemaV1.InferOutput<S>
+> {
   /** Any Standard Schema. Checked at enqueue; stored raw; parsed again at run, which gets its output. */
   readonly input: S
   /** Checked against what `run` returns; gives the result its type. */
@@ -45,7 +47,7 @@ export interface SchemaJob<S extends StandardSchemaV1, O extends StandardSchemaV
 }
 
 /** A job without a schema: the input is what JSON carries. */
-export interface PlainJob<In, O extends StandardSchemaV1, R> extends JobSettings {
+export interface PlainJob<In, O extends StandardSchemaV1, R> extends JobSettings<In> {
   readonly input?: undefined
   readonly output?: O
   run(input: In, job: JobContext): R

@@ -2,6 +2,7 @@ import { deathsSeen, type Membership } from '../cluster/index.js'
 import type { Tx } from '../database/index.js'
 import { ForgeError, messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import { Admission } from './admit.js'
 import { CommitWatch } from './commits.js'
 import { Finisher } from './complete.js'
 import type { JobRegistry, JobSpec } from './define.js'
@@ -16,9 +17,12 @@ import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
 import { jobLost, jobRetried } from './news.js'
 import { countQueues } from './queries/manage.js'
-import { lookAround, promoteDue } from './queries/claim.js'
+import { lookAround } from './queries/claim.js'
+import { promoteDue } from './queries/limits.js'
+import { StoredQueues } from './queues.js'
 import { Rescue } from './rescue.js'
 import { Results } from './results.js'
+import { publishLimits } from './rules.js'
 import { Slots } from './slots.js'
 import { Upkeep } from './upkeep.js'
 import { Worker } from './worker.js'
@@ -40,9 +44,11 @@ const blindPollMs = 1_000
 export class JobsService implements Service, JobEngine {
   readonly name = 'jobs'
   readonly jobs: StoredJobs
+  readonly queues: StoredQueues
   readonly #parts: JobsParts
   readonly #lanes: Lanes
   readonly #commits: CommitWatch
+  readonly #admission: Admission
   readonly #enqueuer: Enqueuer
   readonly #results: Results
   readonly #retention: Retention
@@ -69,13 +75,32 @@ export class JobsService implements Service, JobEngine {
     this.#slots = new Slots(options.queues, options.concurrency)
     this.#lanes = new Lanes(runtime.db)
     this.#commits = new CommitWatch(runtime)
-    this.#enqueuer = new Enqueuer(runtime, this.#lanes, this.#commits)
+    this.queues = new StoredQueues(
+      runtime,
+      this.#slots,
+      [...options.queues.keys()].filter((name) => name !== '*'),
+    )
+    this.#admission = new Admission(runtime)
+    this.#enqueuer = new Enqueuer({
+      runtime,
+      lanes: this.#lanes,
+      commits: this.#commits,
+      slots: this.#slots,
+      admission: this.#admission,
+    })
     this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts
-    this.#upkeep = new Upkeep({ runtime, membership, retention: this.#retention, rescue: this.#rescue })
-    this.jobs = new StoredJobs(runtime, keep)
+    this.#upkeep = new Upkeep({
+      runtime,
+      membership,
+      retention: this.#retention,
+      rescue: this.#rescue,
+      queues: this.queues,
+      admission: this.#admission,
+    })
+    this.jobs = new StoredJobs(runtime, keep, this.#admission)
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
       cancel: async (id, reason) => (await this.jobs.cancel(id, reason)).ids.length > 0,
@@ -91,6 +116,7 @@ export class JobsService implements Service, JobEngine {
   async start(): Promise<void> {
     const { runtime, registry } = this.#parts
     await this.#retention.ensure()
+    await this.#writeLimits()
     await this.#refresh()
     this.#offs.push(registry.onChange(() => void this.#onDefinition()))
     this.#offs.push(runtime.news.on(deathsSeen, () => void this.#rescue.sweep()))
@@ -102,6 +128,8 @@ export class JobsService implements Service, JobEngine {
     this.#offs.push(runtime.news.on(jobRetried, ({ delayMs }) => this.#armDue(delayMs)))
     this.#offs.push(runtime.signals.subscribe(topics.ready, (keys) => this.#onReady(keys)))
     this.#offs.push(runtime.signals.subscribe(topics.later, () => void this.tick()))
+    this.#offs.push(runtime.signals.subscribe(topics.queues, () => void this.#onQueues()))
+    this.#offs.push(this.#slots.onChange((queues) => this.#worker?.wake(queues)))
     this.#offs.push(runtime.signals.subscribe(topics.cancel, (keys) => this.#onCancel(keys)))
     await this.tick()
   }
@@ -118,6 +146,7 @@ export class JobsService implements Service, JobEngine {
     for (const off of this.#offs) off()
     await this.#worker?.stop(deadlineMs)
     await this.#looking
+    await this.#admission.stop()
     this.#commits.stop()
     this.#results.stop()
     for (const close of this.#closers) await close()
@@ -138,7 +167,7 @@ export class JobsService implements Service, JobEngine {
   }
 
   /** Numbers per queue, for the status page. */
-  queues(): Promise<readonly { queue: string; available: number; running: number; waiting: number }[]> {
+  queueCounts(): Promise<readonly { queue: string; available: number; running: number; waiting: number }[]> {
     return this.#parts.runtime.db.reader.run(countQueues, [10_000])
   }
 
@@ -201,6 +230,7 @@ export class JobsService implements Service, JobEngine {
     try {
       const rows = await this.#parts.runtime.db.control.run(promoteDue)
       if (rows.length > 0) this.#worker?.wake()
+      for (const row of rows) this.#admission.request(row.gates)
     } catch (error) {
       this.#parts.runtime.log.debug(`forge: could not promote due jobs: ${messageOf(error)}`)
     }
@@ -209,6 +239,7 @@ export class JobsService implements Service, JobEngine {
 
   async #onDefinition(): Promise<void> {
     try {
+      await this.#writeLimits()
       await this.#refresh()
       await this.#retention.ensure()
       this.#worker?.wake()
@@ -216,6 +247,18 @@ export class JobsService implements Service, JobEngine {
       this.#lanesSeen = -1
       this.#parts.runtime.log.debug(`forge: a new definition waits for the next look: ${messageOf(error)}`)
     }
+  }
+
+  #writeLimits(): Promise<void> {
+    const { runtime, registry, options } = this.#parts
+    const said = { specs: registry.all(), queues: options.queues }
+    return publishLimits(runtime, said, this.#admission)
+  }
+
+  async #onQueues(): Promise<void> {
+    await this.queues.refresh().catch((error: unknown) => {
+      this.#parts.runtime.log.debug(`forge: queues wait for the next look: ${messageOf(error)}`)
+    })
   }
 
   async #refresh(): Promise<void> {
@@ -258,6 +301,7 @@ export class JobsService implements Service, JobEngine {
       session: work,
       lanes: this.#lanes,
       slots: this.#slots,
+      admission: this.#admission,
       finisher: new Finisher({ runtime, session: finish, keep, ensurePartitions: ensure }),
       context: {
         runtime,

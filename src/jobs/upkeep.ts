@@ -1,7 +1,10 @@
 import type { Membership } from '../cluster/index.js'
 import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { Admission } from './admit.js'
 import type { Retention } from './prune.js'
+import { forgetRates } from './queries/limits.js'
+import type { StoredQueues } from './queues.js'
 import type { Rescue } from './rescue.js'
 
 interface Chore {
@@ -17,7 +20,11 @@ export interface UpkeepParts {
   readonly membership: Membership
   readonly retention: Retention
   readonly rescue: Rescue
+  readonly queues: StoredQueues
+  readonly admission: Admission
 }
+
+const gateChore = { name: 'gates', everyMs: 5_000, shared: true }
 
 /** What is done now and then, with each look: one chore that fails keeps no other from its turn. */
 export class Upkeep {
@@ -27,18 +34,20 @@ export class Upkeep {
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
-    const { rescue, retention, membership } = parts
+    const { runtime, rescue, retention, membership } = parts
     this.#chores = [
       // Also when nobody was seen to die: for jobs of nodes whose rows are gone altogether.
       { name: 'rescue', everyMs: 30_000, shared: true, work: () => rescue.sweep() },
       { name: 'partitions', everyMs: 3_600_000, shared: false, work: () => retention.ensure() },
       { name: 'prune', everyMs: 60_000, shared: true, work: () => retention.prune() },
       { name: 'tally', everyMs: 60_000, shared: true, work: () => retention.fold() },
+      { name: 'rates', everyMs: 60_000, shared: true, work: () => runtime.db.control.run(forgetRates) },
       { name: 'nodes', everyMs: 60_000, shared: true, work: () => membership.forgetDead() },
     ]
   }
 
   async round(): Promise<void> {
+    await this.#gates()
     for (const chore of this.#chores) {
       try {
         if (await this.#isMine(chore)) await chore.work()
@@ -50,8 +59,18 @@ export class Upkeep {
     }
   }
 
+  /** What is said of queues is each node's affair; whom to let through is looked after by one, and only if anybody waits. */
+  async #gates(): Promise<void> {
+    try {
+      const { queues, admission } = this.#parts
+      if ((await queues.refresh()) && (await this.#isMine(gateChore))) await admission.walk()
+    } catch (error) {
+      this.#parts.runtime.log.debug(`forge: gates wait for the next look: ${messageOf(error)}`)
+    }
+  }
+
   /** Asks the database for the turn only when a whole interval has passed here, so that asking costs next to nothing. */
-  async #isMine({ name, everyMs, shared }: Chore): Promise<boolean> {
+  async #isMine({ name, everyMs, shared }: Omit<Chore, 'work'>): Promise<boolean> {
     const now = this.#parts.runtime.clock.monotonicMs()
     if ((this.#nextMs.get(name) ?? 0) > now) return false
     this.#nextMs.set(name, now + everyMs)

@@ -2,6 +2,7 @@ import { contactChanged, leaseLost, type Membership } from '../cluster/index.js'
 import type { Session } from '../database/index.js'
 import { ForgeError, messageOf, sleep } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { Admission } from './admit.js'
 import { claim, type ServedLane } from './claim.js'
 import type { Finisher } from './complete.js'
 import type { ContextParts } from './context.js'
@@ -23,6 +24,7 @@ export interface WorkerParts {
   readonly lanes: Lanes
   readonly slots: Slots
   readonly finisher: Finisher
+  readonly admission: Admission
   readonly context: ContextParts
 }
 
@@ -209,13 +211,17 @@ export class Worker {
     const finish = decide(outcome, counted, { retry: run.spec.retry, random: Math.random() })
     if (finish.kind === 'none') {
       if (outcome.kind === 'lost') news.emit(jobLost, about)
-      else news.emit(jobFinished, { ...about, queue: run.queue, state: 'completed' })
+      else {
+        this.#parts.admission.request(run.row.gates)
+        news.emit(jobFinished, { ...about, queue: run.queue, state: 'completed' })
+      }
       return
     }
     const fate = await this.#parts.finisher.write(run, finish)
     if (finish.kind === 'again' && finish.state === 'available')
       hintReady(this.#parts.runtime.signals, run.queue, false)
     if (fate === 'lost') return news.emit(jobLost, about)
+    this.#parts.admission.request(run.row.gates)
     if (finish.kind === 'final' || fate === 'cancelled') {
       const state = finish.kind === 'final' ? finish.state : 'cancelled'
       return news.emit(jobFinished, { ...about, queue: run.queue, state })

@@ -37,6 +37,7 @@ export const errorCatalogue = {
     'A job name is 1 to 200 bytes of letters, digits, dot, dash, underscore, colon or slash.',
   FORGE_JOB_QUARANTINED: 'The job was set aside because its process crashed three times while it ran.',
   FORGE_JOB_TIMEOUT: "The job ran longer than its definition's timeout.",
+  FORGE_KEY_INVALID: 'A key is text of at most 200 bytes, or a finite number.',
   FORGE_LEASE_LOST:
     'This node lost its lease; another node may run the job. Nothing it writes is accepted any more.',
   FORGE_MIGRATION_CHANGED: 'A migration that is applied differs from the one this version of forge carries.',

@@ -4,7 +4,9 @@ import { ClientSource, quoteSchema, Session, type Statement, statement } from '.
 import * as claim from '../../src/jobs/queries/claim.js'
 import { removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
 import * as finish from '../../src/jobs/queries/finish.js'
+import * as limits from '../../src/jobs/queries/limits.js'
 import { unfinishedJobs } from '../../src/jobs/queries/manage.js'
+import * as queues from '../../src/jobs/queries/queues.js'
 import { quarantineJobs, rescueJobs } from '../../src/jobs/queries/upkeep.js'
 import { systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
@@ -24,7 +26,10 @@ type Value = Scalar | readonly Scalar[]
 /** The statements that run all the time, with values that touch nothing. */
 const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [claim.claimJobs, nobody, nobody, [1, 2], [0, 0], [10, 10], true],
-  [claim.promoteDue],
+  [limits.promoteDue],
+  [limits.nextGates, '', 10],
+  [limits.admitJobs, ['c/none', 'r/none=1', 'q/none']],
+  [queues.lookAtQueues, nobody],
   [claim.lookAround, [1, 2], nobody, ids],
   [claim.releaseStrays, ids, nobody],
   [finish.finishJobs, ids, ids, [5], [null], [false], [null], [null], [1_000], false],

@@ -15,6 +15,8 @@ export interface ClaimedRow {
   readonly created_at: Date
   /** A cancel mark stands since before the claim: its handler must not start. */
   readonly cancelled: boolean
+  /** The limits it passed; to be asked for again when it ends or is put off. Null: it has none. */
+  readonly gates: readonly string[] | null
   readonly input: unknown
 }
 
@@ -61,20 +63,7 @@ export const claimJobs = statement<ClaimedRow>(
          attempt = attempt + 1, claims = claims + 1, progress = null
    where ctid = any (array(select at from taken))
   returning id, lane, token, priority, attempt, attempts_max, crashes, claims,
-            (extract(epoch from due) * 1000000)::bigint as due_us, created_at, cancel_at is not null as cancelled, input`,
-)
-
-/** Makes waiting jobs available whose time has come. Answers with their lanes. */
-export const promoteDue = statement<{ lane: number; n: number }>(
-  'forge_promote_due',
-  (s) => `
-  with ready as (
-    select ctid from ${s}.job where state in (0, 4) and run_at <= clock_timestamp()
-    order by run_at limit 1000 for update skip locked
-  ), moved as (
-    update ${s}.job set state = 2 where ctid = any (array(select ctid from ready)) returning lane
-  )
-  select lane, count(*)::int as n from moved group by lane`,
+            (extract(epoch from due) * 1000000)::bigint as due_us, created_at, cancel_at is not null as cancelled, gates, input`,
 )
 
 /**

@@ -32,22 +32,26 @@ export const makeLanes = statement(
 )
 
 /**
- * Inserts jobs from arrays: id, lane, priority, attempts_max, delay in ms (null: see run_at), run_at, input.
- * A job whose time has come is available at once; later ones wait as scheduled. Answers with the ids that are new,
+ * Inserts jobs from arrays: id, lane, priority, attempts_max, delay in ms (null: see run_at), run_at, input, gates (null:
+ * no limits). A job whose time has come is available at once, or waits at its first gate; later ones wait as scheduled. Answers with the ids that are new,
  * whether they wait, and the transaction, so that a commit that forge does not make can be watched.
  */
 export const insertJobs = statement<{ id: string; waits: boolean; xid: string }>(
   'forge_insert_jobs',
   (s) => `
-  insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input)
-  select id, lane, case when run_at > clock_timestamp() then 0 else 2 end, priority, attempts_max,
-         run_at, run_at + (100 - priority) * interval '6 s', input
+  insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input, gates, gate)
+  select id, lane, case when later then 0 when gates is null then 2 else 1 end, priority, attempts_max,
+         run_at, run_at + (100 - priority) * interval '6 s', input, gates, case when not later then gates[1] end
   from (
-    select u.id, u.lane, u.priority, u.attempts_max,
-           coalesce(u.run_at, clock_timestamp() + coalesce(u.delay_ms, 0) * interval '1 ms') as run_at, u.input
-    from unnest($1::uuid[], $2::int[], $3::smallint[], $4::smallint[], $5::float8[], $6::timestamptz[], $7::jsonb[])
-      as u(id, lane, priority, attempts_max, delay_ms, run_at, input)
-    order by u.id
+    select u.*, u.run_at > clock_timestamp() as later from (
+      select u.id, u.lane, u.priority, u.attempts_max,
+             coalesce(u.run_at, clock_timestamp() + coalesce(u.delay_ms, 0) * interval '1 ms') as run_at, u.input,
+             case when u.gates is not null then (select array_agg(g) from jsonb_array_elements_text(u.gates) as g) end as gates
+      from unnest($1::uuid[], $2::int[], $3::smallint[], $4::smallint[], $5::float8[], $6::timestamptz[], $7::jsonb[],
+                  $8::jsonb[])
+        as u(id, lane, priority, attempts_max, delay_ms, run_at, input, gates)
+      order by u.id
+    ) as u
   ) as j
   on conflict (id) do nothing
   returning id, state = 0 as waits, pg_current_xact_id()::text as xid`,

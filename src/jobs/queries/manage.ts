@@ -1,4 +1,5 @@
 import { statement } from '../../database/index.js'
+import { comesUp } from './limits.js'
 
 export interface JobRow {
   readonly id: string
@@ -133,7 +134,7 @@ export const lockJobs = statement<{ id: string }>(
  * Cancels jobs that this transaction has locked: those that do not run go to history, those that do are marked. A
  * second statement, so that its snapshot shows what the lock waited for. $1 ids, $2 reason, $3 keep in ms.
  */
-export const cancelLocked = statement<{ id: string; running: boolean }>(
+export const cancelLocked = statement<{ id: string; running: boolean; gates: string[] | null }>(
   'forge_cancel_locked',
   (s) => `
   with marked as (
@@ -152,7 +153,7 @@ export const cancelLocked = statement<{ id: string; running: boolean }>(
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, final, expires_on, count(*) from gone where $3::float8 > 0 group by 1, 2, 3
   )
-  select id, true as running from marked union all select id, false from gone`,
+  select id, true as running, null::text[] as gates from marked union all select id, false, gates from gone`,
 )
 
 /** Of these ids, which run without a cancel mark: their row was held by somebody else, such as their own transaction. */
@@ -184,14 +185,14 @@ export const retryFinished = statement<{ id: string }>(
 )
 
 /** Does not wait any longer: scheduled and retryable jobs become available now. */
-export const retryWaiting = statement<{ id: string }>(
+export const retryWaiting = statement<{ id: string; gates: string[] | null }>(
   'forge_retry_waiting',
   (s) => `
   with chosen as (
     select j.id from ${s}.job j join ${s}.job_lane l on l.id = j.lane
     where ${matches} and j.state = 4 order by j.id limit $6 for update of j skip locked
   )
-  update ${s}.job set state = 2, run_at = clock_timestamp(),
+  update ${s}.job set ${comesUp}, run_at = clock_timestamp(),
          due = clock_timestamp() + (100 - priority) * interval '6 s'
-  where id in (select id from chosen) returning id`,
+  where id in (select id from chosen) returning id, gates`,
 )
