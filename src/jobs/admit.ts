@@ -9,7 +9,7 @@ const gatesPerCall = 64
 const askedMax = 50_000
 const timedMax = 10_000
 /** Gates of one step of the walk: an index step and a count each. */
-const gatesPerWalk = 2_000
+const gatesPerWalk = 1_000
 const pauseMsMax = 2_000
 /** A gate that had room, and where somebody else holds the rows that wait. */
 const busyMs = 100

@@ -24,6 +24,7 @@ import { gatesOf } from './limits.js'
 import { checkName } from './names.js'
 import { inputLimits } from './options.js'
 import { insertJobs, type LaneKey, removeFinishedTwins } from './queries/enqueue.js'
+import { arraysOf, portions, type Row } from './rows.js'
 import type { Slots } from './slots.js'
 import { validate } from './validate.js'
 
@@ -48,19 +49,6 @@ export interface Enqueued {
   readonly created: boolean
 }
 
-interface Row {
-  readonly id: string
-  readonly ownId: boolean
-  readonly lane: number
-  readonly queue: string
-  readonly priority: number
-  readonly attemptsMax: number
-  readonly delayMs: number | null
-  readonly runAt: Date | null
-  readonly json: string
-  readonly gates: readonly string[] | null
-}
-
 export interface EnqueuerParts {
   readonly runtime: Runtime
   readonly lanes: Lanes
@@ -76,10 +64,6 @@ interface Waiting {
 }
 
 const known = ['tx', 'delay', 'runAt', 'priority', 'queue', 'id']
-/** Rows of one statement; the rest of a larger call follows in the same transaction. */
-const rowsPerStatement = 5_000
-/** Characters of input in one statement: pg makes one string of them, and V8 ends strings at 512 MB. */
-const charsPerStatement = 64_000_000
 const bulkMax = 100_000
 const batchMax = 1_000
 /** How long a call is repeated over broken connections before it fails; each try carries the same ids. */
@@ -286,31 +270,4 @@ function isUsableDate(value: unknown): boolean {
 function explainTx(error: unknown): never {
   if (codeOf(error) !== '25P02') throw error
   throw new ForgeError('FORGE_TX_FINISHED', 'A statement of it had failed.', { cause: error })
-}
-
-/** Cuts rows into what one statement takes, by number and by size. */
-function* portions(rows: readonly Row[]): Iterable<readonly Row[]> {
-  let from = 0
-  let chars = 0
-  for (let at = 0; at < rows.length; at++) {
-    chars += (rows[at] as Row).json.length
-    if (at - from < rowsPerStatement && (chars <= charsPerStatement || at === from)) continue
-    yield rows.slice(from, at)
-    from = at
-    chars = (rows[at] as Row).json.length
-  }
-  yield rows.slice(from)
-}
-
-function arraysOf(rows: readonly Row[]): unknown[] {
-  return [
-    rows.map((row) => row.id),
-    rows.map((row) => row.lane),
-    rows.map((row) => row.priority),
-    rows.map((row) => row.attemptsMax),
-    rows.map((row) => row.delayMs),
-    rows.map((row) => row.runAt),
-    rows.map((row) => row.json),
-    rows.map((row) => row.gates && JSON.stringify(row.gates)),
-  ]
 }

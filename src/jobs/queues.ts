@@ -1,9 +1,9 @@
-import { asRecord, invalidOption, isUuid, storableText, unknownOption } from '../kernel/index.js'
+import { asRecord, invalidOption, isUuid, messageOf, storableText, unknownOption } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { topics } from './hints.js'
 import { readWhole } from './limits.js'
 import { checkName } from './names.js'
-import { concurrencyMax } from './options.js'
+import { concurrencyMax, type QueueOption } from './options.js'
 import {
   listQueues,
   lookAtQueues,
@@ -63,19 +63,19 @@ const countMax = 10_000
 export class StoredQueues implements Queues {
   readonly #runtime: Runtime
   readonly #slots: Slots
-  readonly #named: readonly string[]
+  readonly #options: ReadonlyMap<string, QueueOption>
   #looking: Promise<boolean> | null = null
 
-  /** `named`: the queues that options of this process name. */
-  constructor(runtime: Runtime, slots: Slots, named: readonly string[]) {
+  constructor(runtime: Runtime, slots: Slots, options: ReadonlyMap<string, QueueOption>) {
     this.#runtime = runtime
     this.#slots = slots
-    this.#named = named
+    this.#options = options
   }
 
   async list(): Promise<readonly Queue[]> {
     await this.refresh()
-    const rows = await this.#runtime.db.reader.run(listQueues, [countMax, this.#named])
+    const named = [...this.#options.keys()].filter((name) => name !== '*')
+    const rows = await this.#runtime.db.reader.run(listQueues, [countMax, named])
     return rows.map((row) => this.#toQueue(row))
   }
 
@@ -113,6 +113,16 @@ export class StoredQueues implements Queues {
     await this.#changed(queue)
   }
 
+  /** Follows what other nodes say; the look finds it anyway. */
+  follow(): () => void {
+    const { signals, log } = this.#runtime
+    return signals.subscribe(topics.queues, () => {
+      this.#refreshAfter().catch((error: unknown) =>
+        log.debug(`forge: queues wait for the next look: ${messageOf(error)}`),
+      )
+    })
+  }
+
   /** Reads what is said of the queues; true when somebody waits at a gate. A call during one joins it. */
   refresh(): Promise<boolean> {
     return (this.#looking ??= this.#look().finally(() => (this.#looking = null)))
@@ -124,9 +134,14 @@ export class StoredQueues implements Queues {
     return seen?.blocked ?? false
   }
 
-  /** For this process at once; a look that is under way may have begun before the change. */
+  /** For this process at once. */
   async #changed(queue: string): Promise<void> {
     this.#runtime.signals.hint(topics.queues, queue)
+    await this.#refreshAfter()
+  }
+
+  /** A look that is under way may have begun before the change. */
+  async #refreshAfter(): Promise<void> {
     await this.#looking?.catch(() => {})
     await this.refresh()
   }

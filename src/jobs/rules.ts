@@ -15,8 +15,8 @@ interface LimitRule {
 
 /** Where this process says something of limits. */
 interface Sources {
-  readonly specs: readonly { readonly name: string; readonly limits: Limits }[]
-  readonly queues: ReadonlyMap<string, QueueOption>
+  readonly registry: { all(): readonly { readonly name: string; readonly limits: Limits }[] }
+  readonly options: { readonly queues: ReadonlyMap<string, QueueOption> }
 }
 
 /**
@@ -24,8 +24,11 @@ interface Sources {
  * to say so counts. A definition without limits takes away those of its name; a queue that is not named, or named
  * without `limit`, is left as it is.
  */
-export async function publishLimits(runtime: Runtime, sources: Sources, admission: Admission): Promise<void> {
-  const { rules, unlimited } = rulesOf(sources)
+export async function publishLimits(
+  { runtime, registry, options }: Sources & { readonly runtime: Runtime },
+  admission: Admission,
+): Promise<void> {
+  const { rules, unlimited } = rulesOf({ registry, options })
   const changed = await runtime.db.control.run(writeLimits, [
     rules.map((rule) => rule.gateClass),
     rules.map((rule) => rule.limit),
@@ -39,19 +42,19 @@ export async function publishLimits(runtime: Runtime, sources: Sources, admissio
 }
 
 /** The rules, and the classes that are to have none. */
-function rulesOf({ specs, queues }: Sources): { rules: LimitRule[]; unlimited: string[] } {
+function rulesOf({ registry, options }: Sources): { rules: LimitRule[]; unlimited: string[] } {
   const rules: LimitRule[] = []
   const unlimited: string[] = []
   const say = (gateClass: string, rule: Omit<LimitRule, 'gateClass'> | null): void => {
     if (rule) rules.push({ gateClass, ...rule })
     else unlimited.push(gateClass)
   }
-  for (const { name, limits } of specs) {
+  for (const { name, limits } of registry.all()) {
     const { concurrency, rate } = limits
     say(classes.concurrency(name), concurrency ? { ...concurrency, perMs: null } : null)
     say(classes.rate(name), rate ?? null)
   }
-  for (const [queue, option] of queues) {
+  for (const [queue, option] of options.queues) {
     if (option === false || option.limit === undefined) continue
     const { limit } = option
     say(classes.queue(queue), limit === null ? null : { limit, perMs: null, keyed: false })

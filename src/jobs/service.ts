@@ -75,31 +75,16 @@ export class JobsService implements Service, JobEngine {
     this.#slots = new Slots(options.queues, options.concurrency)
     this.#lanes = new Lanes(runtime.db)
     this.#commits = new CommitWatch(runtime)
-    this.queues = new StoredQueues(
-      runtime,
-      this.#slots,
-      [...options.queues.keys()].filter((name) => name !== '*'),
-    )
+    this.queues = new StoredQueues(runtime, this.#slots, options.queues)
     this.#admission = new Admission(runtime)
-    this.#enqueuer = new Enqueuer({
-      runtime,
-      lanes: this.#lanes,
-      commits: this.#commits,
-      slots: this.#slots,
-      admission: this.#admission,
-    })
+    const [lanes, commits, slots, admission] = [this.#lanes, this.#commits, this.#slots, this.#admission]
+    this.#enqueuer = new Enqueuer({ runtime, lanes, commits, slots, admission })
     this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts
-    this.#upkeep = new Upkeep({
-      runtime,
-      membership,
-      retention: this.#retention,
-      rescue: this.#rescue,
-      queues: this.queues,
-      admission: this.#admission,
-    })
+    const [retention, rescue, queues] = [this.#retention, this.#rescue, this.queues]
+    this.#upkeep = new Upkeep({ runtime, membership, retention, rescue, queues, admission })
     this.jobs = new StoredJobs(runtime, keep, this.#admission)
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
@@ -116,7 +101,7 @@ export class JobsService implements Service, JobEngine {
   async start(): Promise<void> {
     const { runtime, registry } = this.#parts
     await this.#retention.ensure()
-    await this.#writeLimits()
+    await publishLimits(this.#parts, this.#admission)
     await this.#refresh()
     this.#offs.push(registry.onChange(() => void this.#onDefinition()))
     this.#offs.push(runtime.news.on(deathsSeen, () => void this.#rescue.sweep()))
@@ -128,7 +113,7 @@ export class JobsService implements Service, JobEngine {
     this.#offs.push(runtime.news.on(jobRetried, ({ delayMs }) => this.#armDue(delayMs)))
     this.#offs.push(runtime.signals.subscribe(topics.ready, (keys) => this.#onReady(keys)))
     this.#offs.push(runtime.signals.subscribe(topics.later, () => void this.tick()))
-    this.#offs.push(runtime.signals.subscribe(topics.queues, () => void this.#onQueues()))
+    this.#offs.push(this.queues.follow())
     this.#offs.push(this.#slots.onChange((queues) => this.#worker?.wake(queues)))
     this.#offs.push(runtime.signals.subscribe(topics.cancel, (keys) => this.#onCancel(keys)))
     await this.tick()
@@ -239,7 +224,7 @@ export class JobsService implements Service, JobEngine {
 
   async #onDefinition(): Promise<void> {
     try {
-      await this.#writeLimits()
+      await publishLimits(this.#parts, this.#admission)
       await this.#refresh()
       await this.#retention.ensure()
       this.#worker?.wake()
@@ -247,18 +232,6 @@ export class JobsService implements Service, JobEngine {
       this.#lanesSeen = -1
       this.#parts.runtime.log.debug(`forge: a new definition waits for the next look: ${messageOf(error)}`)
     }
-  }
-
-  #writeLimits(): Promise<void> {
-    const { runtime, registry, options } = this.#parts
-    const said = { specs: registry.all(), queues: options.queues }
-    return publishLimits(runtime, said, this.#admission)
-  }
-
-  async #onQueues(): Promise<void> {
-    await this.queues.refresh().catch((error: unknown) => {
-      this.#parts.runtime.log.debug(`forge: queues wait for the next look: ${messageOf(error)}`)
-    })
   }
 
   async #refresh(): Promise<void> {
