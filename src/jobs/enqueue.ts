@@ -127,9 +127,9 @@ export class Enqueuer {
       code: 'FORGE_INPUT_INVALID',
     })
     const queue = options?.queue === undefined ? spec.queue : checkName(options.queue, 'queue')
+    const gates = gatesOf(spec, { queue, input: parsed, queueLimited: this.#slots.isLimited(queue) })
     const lane: LaneKey = { queue, name: spec.name, version: 1, capability: spec.capability }
     if (this.#lanes.known(lane) === undefined) await this.#makeLane(lane)
-    const gates = gatesOf(spec, { queue, input: parsed, queueLimited: this.#slots.isLimited(queue) })
     return {
       ...when,
       gates,

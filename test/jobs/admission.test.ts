@@ -181,6 +181,8 @@ describe('the admission', () => {
     await client.query('begin')
     await client.query(`select forge.job_admit(array['c/send=0', 'r/send=0', 'q/mail'])`)
     expect(await reads()).toEqual([0, 0])
+    await client.query('select count(*) from forge.job where crashes = 9')
+    expect(await reads()).toEqual([1, 0])
     await client.query('commit')
     expect(await count('state = 2')).toBe(1_000)
   })

@@ -48,7 +48,9 @@ export const claimJobs = statement<ClaimedRow>(
     ) as ranked where place <= cap * 2
   ), held as (
     select job.ctid as at, job.lane, job.due, job.id, job.crashes >= ${suspectCrashes} as suspect from ${s}.job
-    where job.ctid = any (array(select at from picked)) and job.state = 2
+    -- Not "state = 2": where statistics say that hardly anything is available (all waits at gates, say), the planner
+    -- would rather walk the whole index of available jobs than fetch these rows by their place.
+    where job.ctid = any (array(select at from picked)) and job.state + 0 = 2
     for update skip locked
   ), taken as (
     select at from (
