@@ -134,8 +134,9 @@ export class StoredJobs implements Jobs {
     const { control } = this.#runtime.db
     const finished = await control.run(retryFinished, [...values, limit])
     const waiting = await control.run(retryWaiting, [...values, limit])
-    for (const row of waiting) this.#admission.request(row.gates)
-    const ids = [...finished, ...waiting].map((row) => row.id).sort()
+    const changed = [...finished, ...waiting]
+    for (const row of changed) this.#admission.request(row.gates)
+    const ids = changed.map((row) => row.id).sort()
     if (ids.length > 0) this.#runtime.signals.hint(topics.later, 'retry')
     return { ids, more: finished.length === limit || waiting.length === limit }
   }

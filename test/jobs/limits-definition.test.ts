@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { createForge } from '../../src/index.js'
 import { readDefinition } from '../../src/jobs/define.js'
 import { gatesOf } from '../../src/jobs/limits.js'
@@ -138,9 +139,7 @@ describe('a key', () => {
     const { forge, attach } = setup(database)
     const seen: unknown[] = []
     const job = forge.job('parsed', {
-      input: {
-        '~standard': { version: 1, vendor: 'test', validate: (value) => ({ value: { n: Number(value) } }) },
-      } as import('@standard-schema/spec').StandardSchemaV1<string, { n: number }>,
+      input: z.string().transform((text) => ({ n: Number(text) })),
       concurrency: { limit: 1, by: (input) => (seen.push(input), input.n) },
       run: (input) => input.n,
     })

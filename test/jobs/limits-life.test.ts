@@ -129,6 +129,26 @@ describe('a place', () => {
   })
 })
 
+it('a job that is finished and retried passes its gates again', async () => {
+  const { job, node, started, runs, states } = await oneAtATime({ retry: { attempts: 1 } })
+  await using _node = node
+  const [failed, cancelled, next] = await job.enqueueMany([{ key: 'a' }, { key: 'b' }, { key: 'c' }])
+  const ids = [failed?.id ?? '', cancelled?.id ?? '']
+  await runs(1)
+  started[0]?.finish('throw')
+  await runs(2)
+  await cancelled?.cancel()
+  await runs(3)
+  expect(await states(...ids)).toEqual(['discarded', 'cancelled'])
+  await node.jobs.retry(ids)
+  expect(await states(...ids, next?.id ?? '')).toEqual(['blocked', 'blocked', 'running'])
+  started[2]?.finish()
+  await runs(4)
+  started[3]?.finish()
+  await runs(5)
+  started[4]?.finish()
+})
+
 describe('another limit of a newer definition', () => {
   it('counts from then on, also for what waits', async () => {
     const { one, redefine, done, name } = await twoNodes({ concurrency: { limit: 1 }, queue: 'renewed' })

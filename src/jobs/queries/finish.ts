@@ -13,9 +13,9 @@ const expiry = (keepMs: string): string =>
 
 const intoHistory = (s: string): string => `
   insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-         claimed_at, expires_on, token, node, input, result, result_too_large, errors, reason)
+         claimed_at, expires_on, token, node, input, result, result_too_large, errors, reason, gates)
   select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-         claimed_at, expires_on, token, node, input, result, too_large, errors, reason
+         claimed_at, expires_on, token, node, input, result, too_large, errors, reason, gates
   from gone where keep_ms > 0`
 
 const intoTally = (s: string): string => `
@@ -41,7 +41,7 @@ export const finishJobs = statement<{ token: string }>(
     delete from ${s}.job using held
     where job.id = held.id and job.token = held.token
     returning job.id, job.lane, job.priority, job.attempt, job.attempts_max, job.crashes, job.claims, job.run_at,
-              job.created_at, job.claimed_at, job.token, job.node, job.input, held.result, held.too_large,
+              job.created_at, job.claimed_at, job.token, job.node, job.gates, job.input, held.result, held.too_large,
               -- Whoever gives up a job that was cancelled meanwhile ends it as cancelled.
               case when held.final = 7 and job.cancel_at is not null then 6 else held.final end as final,
               ${keepErrors('job.errors', 'held.error')} as errors,

@@ -146,9 +146,9 @@ export const cancelLocked = statement<{ id: string; running: boolean; gates: str
               ((clock_timestamp() + $3::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-           expires_on, input, errors, reason)
+           expires_on, input, errors, reason, gates)
     select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at, expires_on, input,
-           errors, reason from gone where $3::float8 > 0
+           errors, reason, gates from gone where $3::float8 > 0
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, final, expires_on, count(*) from gone where $3::float8 > 0 group by 1, 2, 3
@@ -163,7 +163,7 @@ export const uncancelledJobs = statement<{ id: string }>(
 )
 
 /** Brings finished jobs back with fresh attempts: out of history, into the hot table, under the same id. */
-export const retryFinished = statement<{ id: string }>(
+export const retryFinished = statement<{ id: string; gates: string[] | null }>(
   'forge_retry_finished',
   (s) => `
   with chosen as (
@@ -176,12 +176,12 @@ export const retryFinished = statement<{ id: string }>(
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, state, expires_on, -count(*) from taken group by 1, 2, 3
   )
-  insert into ${s}.job (id, lane, state, priority, attempts_max, claims, run_at, due, created_at, input, errors)
-  select id, lane, 2, priority, attempts_max, claims, clock_timestamp(),
-         clock_timestamp() + (100 - priority) * interval '6 s', created_at, input, errors
+  insert into ${s}.job (id, lane, state, priority, attempts_max, claims, run_at, due, created_at, input, errors, gates, gate)
+  select id, lane, case when gates is null then 2 else 1 end, priority, attempts_max, claims, clock_timestamp(),
+         clock_timestamp() + (100 - priority) * interval '6 s', created_at, input, errors, gates, gates[1]
   from taken
   on conflict (id) do nothing
-  returning id`,
+  returning id, gates`,
 )
 
 /** Does not wait any longer: scheduled and retryable jobs become available now. */

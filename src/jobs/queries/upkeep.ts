@@ -41,9 +41,9 @@ export const quarantineJobs = statement<{ id: string }>(
     returning *, ((clock_timestamp() + $2::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-           claimed_at, expires_on, node, input, errors, reason)
+           claimed_at, expires_on, node, input, gates, errors, reason)
     select id, lane, 8, priority, attempt, attempts_max, crashes + 1, claims, run_at, created_at, claimed_at, expires_on,
-           node, input, coalesce(errors, '[]') || ${lostError('gone.node')},
+           node, input, gates, coalesce(errors, '[]') || ${lostError('gone.node')},
            crashes + 1 || ' processes were lost while they ran it' from gone
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
