@@ -134,6 +134,25 @@ describe('the admission', () => {
     expect(await count(`state = 2 and gates[1] = 'c/a/b=c'`)).toBe(2)
   })
 
+  it('waits for one that is under way at the same gate, and then sees what it did', async () => {
+    await limit('c/send', 3)
+    await wait(10, ['c/send'])
+    const first = await database.pool({ max: 1 }).connect()
+    try {
+      await first.query('begin')
+      await first.query(`select forge.job_admit(array['c/send'])`)
+      const second = admit('c/send')
+      const waiting = `select from pg_locks where locktype = 'advisory' and not granted
+                       and database = (select oid from pg_database where datname = current_database())`
+      await until(async () => (await database.query(waiting)).length === 1, { label: 'the second waits' })
+      await first.query('commit')
+      expect(await second).toEqual([])
+    } finally {
+      first.release(true)
+    }
+    expect(await count('state = 2')).toBe(3)
+  })
+
   it('is exact when many do it at once', async () => {
     await limit('c/send', 7)
     await limit('r/send', 11, 60_000)

@@ -201,6 +201,19 @@ describe('another limit of a newer definition', () => {
   })
 })
 
+it('what comes to its gate by time passes at once, not with the next look', async () => {
+  const { one, done } = await twoNodes({
+    concurrency: { limit: 1 },
+    retry: { attempts: 7, base: '10ms', backoff: 'fixed' },
+    fails: 6,
+  })
+  const since = performance.now()
+  await one.enqueue({ key: 'again' })
+  await done(1)
+  // Six looks would be half a minute.
+  expect(performance.now() - since).toBeLessThan(12_000)
+}, 60_000)
+
 it('jobs that nobody asked for are found by the walk', async () => {
   const { name, job, node, started, runs } = await oneAtATime()
   await using _node = node
