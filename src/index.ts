@@ -30,6 +30,7 @@ export {
   Discard,
   RetryAfter,
   type Changed,
+  type ConcurrencyOptions,
   type EnqueueOptions,
   type EnqueueReason,
   type HandlerOutcome,
@@ -47,6 +48,9 @@ export {
   type JobState,
   type OnConflict,
   type Priority,
+  type Queue,
+  type Queues,
+  type RateOptions,
   type RetryOptions,
   type UniqueOptions,
 } from './jobs/index.js'

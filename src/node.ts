@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import type { ClusterService, NodeRow } from './cluster/index.js'
 import type { PostgresSignals, Tx, TransactionOptions } from './database/index.js'
 import type { PageData } from './host/index.js'
-import { type Job, type Jobs, jobStates, type JobsService } from './jobs/index.js'
+import { type Job, type Jobs, jobStates, type JobsService, type Queues } from './jobs/index.js'
 import { asRecord, durationMs, type Duration, unknownOption } from './kernel/index.js'
 import type { Role, Runtime } from './runtime/index.js'
 
@@ -29,6 +29,7 @@ export interface ForgeNode extends AsyncDisposable {
   /** The host this node runs on. */
   readonly address: string
   readonly jobs: Jobs
+  readonly queues: Queues
   /**
    * BEGIN, `fn(tx)`, COMMIT on a client of your pool; ROLLBACK when `fn` throws. Jobs enqueued with this `tx` wake
    * workers right after the commit.
@@ -66,6 +67,7 @@ export function createNode(parts: NodeParts): ForgeNode {
     roles: runtime.config.roles,
     address: hostname(),
     jobs: parts.jobs.jobs,
+    queues: parts.jobs.queues,
     transaction: parts.transaction,
     health: () => Promise.resolve(readHealth(parts)),
     stop,
@@ -116,7 +118,7 @@ export async function readPage(parts: Omit<NodeParts, 'stop'>): Promise<PageData
   const { runtime, cluster, jobs } = parts
   const [counts, queues, nodes, failures] = await Promise.all([
     jobs.jobs.counts(),
-    jobs.queues(),
+    jobs.queueCounts(),
     cluster.nodes(),
     jobs.jobs.failures(10),
   ])

@@ -31,7 +31,10 @@ export interface AttachOptions {
   readonly stopTimeout?: Duration
   readonly lease?: { readonly ms?: Duration; readonly renewMs?: Duration }
   readonly concurrency?: number
-  readonly queues?: { readonly [queue: string]: { readonly concurrency: number } | false }
+  readonly queues?: {
+    readonly [queue: string]:
+      { readonly concurrency?: number; readonly weight?: number; readonly limit?: number | null } | false
+  }
   readonly retention?: { readonly completed?: Duration; readonly discarded?: Duration }
   readonly dashboard?: { readonly authorize?: Authorize; readonly title?: string }
   readonly path?: string

@@ -31,7 +31,11 @@ export async function statusCommand({ runtime }: Station): Promise<Answer> {
   const facts = { schema: config.schema, version, codeVersion, pending }
   if (pending.length > 0) return { exit: exits.todo, text: pendingText(facts), document: { ...facts } }
   const nodes = await db.reader.run(listNodes)
-  const jobs = await new StoredJobs(runtime, { completedMs: 0, discardedMs: 0 }).counts()
+  const jobs = await new StoredJobs(
+    runtime,
+    { completedMs: 0, discardedMs: 0 },
+    { request: () => {} },
+  ).counts()
   const queues = await db.reader.run(countQueues, [countMax])
   return {
     exit: exits.ok,

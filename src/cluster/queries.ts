@@ -65,6 +65,11 @@ export function undeadLease(schema: string, node: string, epoch: string): string
                   and lease.state <> 'dead')`
 }
 
+/** Somebody of this id has joined, and its row has not been forgotten. `node` is an SQL expression. */
+export function knownNode(schema: string, node: string): string {
+  return `exists (select 1 from ${schema}.node as known where known.id = ${node})`
+}
+
 export const markDraining = statement(
   'forge_mark_draining',
   (s) => `update ${s}.node set state = 'draining' where id = $1 and epoch = $2 and state = 'active'`,

@@ -2,17 +2,6 @@ import type { Database } from '../runtime/index.js'
 import type { JobSpec } from './define.js'
 import { type DefinitionRow, saveDefinitions } from './queries/enqueue.js'
 
-/** What a definition says about limits, as far as SQL needs to know. */
-interface CatalogueLimits {
-  readonly concurrency?: { readonly limit: number; readonly keyed: boolean } | null
-  readonly rate?: { readonly limit: number; readonly perMs: number; readonly keyed: boolean } | null
-}
-
-export function limitsOf(spec: JobSpec): CatalogueLimits | null {
-  const { limits } = spec as JobSpec & { readonly limits?: CatalogueLimits | null }
-  return limits?.concurrency || limits?.rate ? limits : null
-}
-
 /**
  * The definitions of this process in the database, for those who enqueue without them: SQL, triggers, other languages.
  * Written at attach and when a definition is added, where the catalogue says something else.
@@ -38,8 +27,7 @@ export class Catalogue {
 }
 
 function rowOf(spec: JobSpec): DefinitionRow {
-  const limits = limitsOf(spec)
-  const { unique } = spec
+  const { limits, unique } = spec
   return {
     name: spec.name,
     version: 1,
@@ -51,10 +39,10 @@ function rowOf(spec: JobSpec): DefinitionRow {
     unique_keyed: Boolean(unique?.by),
     unique_for_ms: unique?.windowMs ?? null,
     unique_max_wait_ms: unique?.maxWaitMs ?? null,
-    concurrency_limit: limits?.concurrency?.limit ?? null,
-    concurrency_keyed: limits?.concurrency?.keyed ?? false,
-    rate_limit: limits?.rate?.limit ?? null,
-    rate_per_ms: limits?.rate?.perMs ?? null,
-    rate_keyed: limits?.rate?.keyed ?? false,
+    concurrency_limit: limits.concurrency?.limit ?? null,
+    concurrency_keyed: limits.concurrency?.keyed ?? false,
+    rate_limit: limits.rate?.limit ?? null,
+    rate_per_ms: limits.rate?.perMs ?? null,
+    rate_keyed: limits.rate?.keyed ?? false,
   }
 }

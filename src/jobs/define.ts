@@ -9,6 +9,7 @@ import {
 } from '../kernel/index.js'
 import { checkCapability, isDevelopment } from '../runtime/index.js'
 import { type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
+import { type ConcurrencyOptions, type Limits, type RateOptions, readLimits } from './limits.js'
 import { checkName } from './names.js'
 import { readKeep } from './options.js'
 import { readUnique, type UniqueOptions, type UniqueSpec } from './unique.js'
@@ -29,7 +30,7 @@ export interface RetryOptions {
   readonly when?: (error: unknown) => boolean
 }
 
-/** Everything of a definition but its schema and its handler. `In` is what enqueue takes. */
+/** Everything of a definition but its schema and its handler. `In`: the input as `run` gets it. */
 export interface JobSettings<In = unknown> {
   /** Default 'default'. */
   readonly queue?: string
@@ -42,6 +43,10 @@ export interface JobSettings<In = unknown> {
   readonly capability?: string
   /** At most one job per key: see `UniqueOptions`. Default: none is unique. */
   readonly unique?: UniqueOptions<In>
+  /** How many of its jobs run at once in the whole cluster, or of each key. */
+  readonly concurrency?: ConcurrencyOptions<In>
+  /** How many of its runs begin per time in the whole cluster, or of each key. */
+  readonly rate?: RateOptions<In>
   /** How long finished jobs are kept, over option `retention`; 0 keeps nothing. */
   readonly keep?: { readonly completed?: Duration; readonly discarded?: Duration }
 }
@@ -54,6 +59,7 @@ export interface JobSpec {
   readonly retry: RetryPolicy
   readonly timeoutMs: number
   readonly capability: string
+  readonly limits: Limits
   readonly keep: Partial<Keep>
   readonly unique: UniqueSpec | null
   readonly input: StandardSchemaV1 | undefined
@@ -71,6 +77,8 @@ const known = [
   'timeout',
   'capability',
   'unique',
+  'concurrency',
+  'rate',
   'keep',
   'run',
 ]
@@ -93,6 +101,7 @@ export function readDefinition(name: unknown, definition: unknown): JobSpec {
     timeoutMs: readTimeout(record.timeout, `${job}.timeout`),
     capability:
       record.capability === undefined ? '' : checkCapability(record.capability, `${job}.capability`),
+    limits: readLimits(record, job),
     keep: readKeep(record.keep, `${job}.keep`),
     unique: readUnique(record.unique, `${job}.unique`),
     input: readSchema(record.input, `${job}.input`),

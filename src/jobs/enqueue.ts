@@ -9,7 +9,7 @@ import {
   sleep,
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
-import { limitsOf } from './catalogue.js'
+import type { Admission } from './admit.js'
 import type { CommitWatch } from './commits.js'
 import type { JobSpec } from './define.js'
 import { type EnqueueOptions, type EnqueueWish, readEnqueueOptions } from './enqueue-options.js'
@@ -20,21 +20,18 @@ import { gatesOf } from './limits.js'
 import { inputLimits } from './options.js'
 import type { LaneKey } from './queries/enqueue.js'
 import { isPlain, type Row, type RowExtra, type RowKey } from './rows.js'
+import type { Slots } from './slots.js'
 import { keyBy } from './unique.js'
 import { validate } from './validate.js'
 
 export type { EnqueueOptions } from './enqueue-options.js'
 export type { Enqueued, EnqueueReason } from './insert.js'
 
-/** Lets blocked jobs through the gates at which they wait, as far as there is room. */
-export interface Admission {
-  request(gates: readonly string[]): void
-}
-
 export interface EnqueuerParts {
   readonly runtime: Runtime
   readonly lanes: Lanes
   readonly commits: CommitWatch
+  readonly slots: Slots
   readonly admission: Admission
 }
 
@@ -82,7 +79,7 @@ export class Enqueuer {
       const draft = readDraft(spec, input, options)
       const lane = this.#parts.lanes.known(draft.lane)
       if (spec.input !== undefined || lane === undefined) return this.#oneLater(draft, options)
-      row = this.#rowOf(draft, lane)
+      row = this.#rowOf(draft, lane, input)
     } catch (error) {
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what a getter of the input threw
       return Promise.reject(error)
@@ -91,8 +88,8 @@ export class Enqueuer {
   }
 
   async #oneLater(draft: Draft, options: EnqueueOptions | undefined): Promise<Enqueued> {
-    await check(draft)
-    return this.#put(this.#rowOf(draft, await this.#laneOf(draft.lane)), options)
+    const parsed = await check(draft)
+    return this.#put(this.#rowOf(draft, await this.#laneOf(draft.lane), parsed), options)
   }
 
   async #put(row: Row, options: EnqueueOptions | undefined): Promise<Enqueued> {
@@ -112,9 +109,10 @@ export class Enqueuer {
       throw invalidOption('Option id', 'names one job; enqueueMany makes its own ids')
     const drafts = Array.from(inputs as unknown[], (input) => readDraft(spec, input, options))
     if (drafts.length === 0) return []
-    if (spec.input !== undefined) for (const draft of drafts) await check(draft)
+    const parsed: unknown[] = []
+    for (const draft of drafts) parsed.push(spec.input === undefined ? draft.input : await check(draft))
     const lane = await this.#laneOf((drafts[0] as Draft).lane)
-    const rows = drafts.map((draft) => this.#rowOf(draft, lane))
+    const rows = drafts.map((draft, at) => this.#rowOf(draft, lane, parsed[at]))
     return options?.tx === undefined ? this.#insertOwn(rows) : this.#insertIn(options.tx, rows)
   }
 
@@ -127,7 +125,9 @@ export class Enqueuer {
     return this.#parts.lanes.known(lane) as number
   }
 
-  #rowOf({ spec, input, json, wish, lane: { queue } }: Draft, lane: number): Row {
+  /** `parsed`: what `run` will get, for those who make a key of it. */
+  #rowOf({ spec, json, wish, lane: { queue } }: Draft, lane: number, parsed: unknown): Row {
+    const queueLimited = this.#parts.slots.isLimited(queue)
     return {
       id: wish.id ?? this.#nextId(),
       ownId: wish.id !== undefined,
@@ -138,8 +138,8 @@ export class Enqueuer {
       delayMs: wish.delayMs,
       runAt: wish.runAt,
       json,
-      extra: extraOf(wish, gatesOf(spec, { queue, key: wish.key, input })),
-      unique: keyOf(spec, input, wish),
+      extra: extraOf(wish, gatesOf(spec, { queue, key: wish.key, input: parsed, queueLimited })),
+      unique: keyOf(spec, parsed, wish),
     }
   }
 
@@ -237,7 +237,7 @@ function readDraft(spec: JobSpec, input: unknown, options: EnqueueOptions | unde
 
 /** Options that only some definitions take. */
 function checkAgainst(spec: JobSpec, wish: EnqueueWish): void {
-  if (wish.key !== undefined && spec.unique === null && !limitsOf(spec))
+  if (wish.key !== undefined && spec.unique === null && !spec.limits.concurrency && !spec.limits.rate)
     throw invalidOption(
       'Option key',
       `is for definitions with unique, concurrency or rate; '${spec.name}' has none`,
@@ -246,11 +246,11 @@ function checkAgainst(spec: JobSpec, wish: EnqueueWish): void {
     throw invalidOption('Options delay and runAt', `do not go with '${spec.name}', which is debounced`)
 }
 
-/** What run() will see is the JSON image, so that is what must satisfy the schema. */
-async function check({ spec, input, json }: Draft): Promise<void> {
-  if (spec.input === undefined) return
+/** What run() will see is the JSON image, so that is what must satisfy the schema. Gives what the schema makes of it. */
+async function check({ spec, input, json }: Draft): Promise<unknown> {
+  if (spec.input === undefined) return input
   const image: unknown = input === undefined ? undefined : JSON.parse(json)
-  await validate(spec.input, image, { what: `The input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' })
+  return validate(spec.input, image, { what: `The input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' })
 }
 
 function extraOf({ tags, parent }: EnqueueWish, gates: readonly string[] | null): RowExtra | null {

@@ -37,7 +37,7 @@ export type ResultOf<R> = Json<Exclude<Awaited<R>, HandlerOutcome>>
 
 /** A job with a schema for its input, and perhaps for its output. */
 export interface SchemaJob<S extends StandardSchemaV1, O extends StandardSchemaV1, R> extends JobSettings<
-  StandardSchemaV1.InferInput<S>
+  StandardSchemaV1.InferOutput<S>
 > {
   /** Any Standard Schema. Checked at enqueue; stored raw; parsed again at run, which gets its output. */
   readonly input: S

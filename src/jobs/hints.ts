@@ -8,6 +8,8 @@ export const topics = {
   later: 'jobs.later',
   /** Running jobs were marked as cancelled; keys are their ids. */
   cancel: 'jobs.cancel',
+  /** A queue was paused, resumed or scaled, or a limit changed. */
+  queues: 'jobs.queues',
 } as const
 
 /** What became available, or will (`waits`). `due` in epoch seconds: nothing of it stands before; null: not known. */

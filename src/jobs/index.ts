@@ -5,6 +5,9 @@
  * a lane (queue, name, capability); workers claim from the lanes they serve, most due first. Its states and what leads
  * from one to the next stand in `job.ts`.
  *
+ * Limits: a limited job waits blocked at its gates (`limits.ts`), and becomes available when the database lets it through
+ * (`admit.ts`); the claim knows nothing of limits. Who holds a place is read off the jobs, so no place can leak.
+ *
  * When things fail: every write of a worker names the claim's random token, so what a zombie sends is refused. Jobs of
  * a lost lease are taken back by any node (`rescue.ts`). A worker that cannot reach PostgreSQL keeps its results and
  * repeats the write until it is taken or refused (`complete.ts`). Hints only make things sooner; polling finds all.
@@ -24,10 +27,12 @@ export {
 export { type JobError, type JobState, jobStates, type Priority } from './job.js'
 export { type Changed, type Job, type JobCounts, type JobFilter, type Jobs, StoredJobs } from './manage.js'
 export { type Manual, type ManualParts, type NextFilter, type RunEnd } from './manual.js'
+export type { ConcurrencyOptions, RateOptions } from './limits.js'
 export { jobsOptions } from './options.js'
 export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
 export { keepDays } from './prune.js'
 export { countQueues } from './queries/manage.js'
 export { missingPartitions } from './queries/upkeep.js'
+export type { Queue, Queues } from './queues.js'
 export { JobsService } from './service.js'
 export type { OnConflict, UniqueOptions } from './unique.js'

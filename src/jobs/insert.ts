@@ -64,8 +64,7 @@ export async function insertOne(row: Row, send: Send): Promise<Inserted> {
 }
 
 async function addPlain(rows: readonly Row[], { send }: InsertHow, out: Inserted): Promise<void> {
-  for (const made of await send(insertMany, plainArrays(rows)))
-    note({ ...made, gates: null }, out)
+  for (const made of await send(insertMany, plainArrays(rows))) note({ ...made, gates: null }, out)
   for (const row of rows) out.answers.push({ id: row.id, created: true })
 }
 

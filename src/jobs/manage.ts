@@ -1,5 +1,6 @@
 import { asRecord, ForgeError, isUuid, sleep, storableText, unknownOption } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { Admission } from './admit.js'
 import { topics } from './hints.js'
 import {
   firstFinal,
@@ -102,10 +103,12 @@ export interface Jobs {
 export class StoredJobs implements Jobs {
   readonly #runtime: Runtime
   readonly #keep: Keep
+  readonly #admission: Pick<Admission, 'request'>
 
-  constructor(runtime: Runtime, keep: Keep) {
+  constructor(runtime: Runtime, keep: Keep, admission: Pick<Admission, 'request'>) {
     this.#runtime = runtime
     this.#keep = keep
+    this.#admission = admission
   }
 
   async get(id: string): Promise<Job | null> {
@@ -131,7 +134,9 @@ export class StoredJobs implements Jobs {
     const { control } = this.#runtime.db
     const finished = await control.run(retryFinished, [...values, limit])
     const waiting = await control.run(retryWaiting, [...values, limit])
-    const ids = [...finished, ...waiting].map((row) => row.id).sort()
+    const changed = [...finished, ...waiting]
+    for (const row of changed) this.#admission.request(row.gates)
+    const ids = changed.map((row) => row.id).sort()
     if (ids.length > 0) this.#runtime.signals.hint(topics.later, 'retry')
     return { ids, more: finished.length === limit || waiting.length === limit }
   }
@@ -164,6 +169,7 @@ export class StoredJobs implements Jobs {
     })
     for (const row of rows) {
       reached.add(row.id)
+      this.#admission.request(row.gates)
       if (row.running) signals.hint(topics.cancel, row.id)
     }
     return rows.length

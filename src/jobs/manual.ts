@@ -17,6 +17,8 @@ import {
   clearClaims,
   clearHistory,
   clearJobs,
+  clearKeys,
+  clearRates,
   clearTally,
   endWait,
   nextJob,
@@ -231,7 +233,8 @@ export class Manual {
       await sleep(clock, 10)
     }
     await db.control.transaction(async (run) => {
-      for (const clear of [clearJobs, clearClaims, clearHistory, clearTally]) await run(clear)
+      for (const clear of [clearJobs, clearClaims, clearHistory, clearTally, clearKeys, clearRates])
+        await run(clear)
     })
   }
 

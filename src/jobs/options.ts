@@ -1,10 +1,21 @@
 import { asRecord, durationMs, invalidOption, option, unknownOption } from '../kernel/index.js'
+import { concurrencyLimitMax, readWhole } from './limits.js'
 import { checkName } from './names.js'
 
-/** What one queue may do in this process. `false`: its jobs are not run here. */
-export type QueueOption = { readonly concurrency: number } | false
+/** What one queue may do. `false`: its jobs are not run here. */
+export type QueueOption =
+  | {
+      /** Jobs at once in this process; undefined: option `concurrency`. */
+      readonly concurrency?: number
+      readonly weight: number
+      /** Jobs at once in the whole cluster; null takes a limit away; undefined says nothing about it. */
+      readonly limit?: number | null
+    }
+  | false
 
-const concurrencyMax = 1_000
+/** Jobs of one queue at once in one process. */
+export const concurrencyMax = 1_000
+const weightMax = 100
 
 /** Options of this room. */
 export const jobsOptions = {
@@ -15,7 +26,7 @@ export const jobsOptions = {
     max: concurrencyMax,
   }),
   queues: option.custom<ReadonlyMap<string, QueueOption>>({
-    doc: "Per queue: { concurrency } in this process, or false to leave it to others. { '*': false } leaves out every queue not named.",
+    doc: "Per queue: { concurrency, weight } in this process and { limit } in the whole cluster, or false to leave it to others. { '*': false } leaves out every queue not named.",
     default: new Map(),
     shows: 'all queues of registered jobs',
     fromText: parseJson,
@@ -59,13 +70,21 @@ function readQueues(value: unknown, name: string): ReadonlyMap<string, QueueOpti
 
 function readQueue(value: unknown, name: string): QueueOption {
   const record = asRecord(value, name)
+  const known = ['concurrency', 'weight', 'limit']
   for (const key of Object.keys(record))
-    if (key !== 'concurrency') throw unknownOption(`${name}.${key}`, ['concurrency'])
-  const concurrency = record.concurrency
-  const right =
-    Number.isInteger(concurrency) && (concurrency as number) >= 1 && (concurrency as number) <= concurrencyMax
-  if (!right) throw invalidOption(`${name}.concurrency`, `must be a whole number from 1 to ${concurrencyMax}`)
-  return { concurrency: concurrency as number }
+    if (!known.includes(key)) throw unknownOption(`${name}.${key}`, known)
+  const { concurrency, weight, limit } = record
+  if (limit !== undefined && name.endsWith('.*'))
+    throw invalidOption(`${name}.limit`, 'must name its queue: a limit holds in the whole cluster')
+  return {
+    ...(concurrency === undefined
+      ? {}
+      : { concurrency: readWhole(concurrency, `${name}.concurrency`, concurrencyMax) }),
+    weight: weight === undefined ? 1 : readWhole(weight, `${name}.weight`, weightMax),
+    ...(limit === undefined
+      ? {}
+      : { limit: limit === null ? null : readWhole(limit, `${name}.limit`, concurrencyLimitMax) }),
+  }
 }
 
 /** 'keep' of a definition, over the retention of the process. */

@@ -1,6 +1,7 @@
 import type { Membership } from '../cluster/index.js'
 import { encodeForgiving, ForgeError, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { Admission } from './admit.js'
 import type { Claims } from './claims.js'
 import { type Finisher, keepMs } from './complete.js'
 import type { ContextParts } from './context.js'
@@ -24,6 +25,7 @@ export interface RunnerParts {
   readonly membership: Membership
   readonly registry: JobRegistry
   readonly slots: Slots
+  readonly admission: Pick<Admission, 'request'>
   readonly finisher: Finisher
   readonly context: ContextParts
   readonly frontier: Frontier
@@ -188,6 +190,7 @@ export class Runner implements RunListener {
   #ended(run: JobRun, finish: Writable): void {
     const { id, spec, queue } = run
     const { news } = this.#parts.runtime
+    if (run.row.gates) this.#parts.admission.request(run.row.gates)
     if (finish.kind === 'final') news.emit(jobFinished, { id, name: spec.name, queue, state: finish.state })
     else news.emit(jobRetried, { id, name: spec.name, delayMs: finish.delayMs })
     this.#forget(run)

@@ -1,17 +1,19 @@
 import { deathsSeen, type Membership } from '../cluster/index.js'
-import type { RowOf, Tx } from '../database/index.js'
-import { ForgeError, messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
-import type { Database, Runtime } from '../runtime/index.js'
+import type { Tx } from '../database/index.js'
+import { ForgeError, messageOf, type Resolved, type Service } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import { Admission } from './admit.js'
 import { Catalogue } from './catalogue.js'
 import { CommitWatch } from './commits.js'
 import { Finisher } from './complete.js'
 import type { JobRegistry, JobSpec } from './define.js'
 import { Enqueuer, type EnqueueOptions } from './enqueue.js'
 import { createHandle, type HandleParts, type JobEngine, type JobHandle } from './face.js'
-import { parseReady, topics } from './hints.js'
+import { topics } from './hints.js'
 import type { Keep } from './job.js'
 import { KeySweep } from './keys.js'
 import { Lanes } from './lanes.js'
+import { Looks } from './looks.js'
 import { StoredJobs } from './manage.js'
 import { Manual, type ManualParts } from './manual.js'
 import type { jobsOptions } from './options.js'
@@ -19,9 +21,11 @@ import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
 import { jobLost, jobRetried } from './news.js'
 import { countQueues } from './queries/manage.js'
-import { lookAround, promoteDue } from './queries/claim.js'
+import { promoteDue } from './queries/limits.js'
+import { StoredQueues } from './queues.js'
 import { Rescue } from './rescue.js'
 import { Results } from './results.js'
+import { publishLimits } from './rules.js'
 import { Slots } from './slots.js'
 import { Upkeep } from './upkeep.js'
 import { Worker } from './worker.js'
@@ -38,9 +42,6 @@ export interface JobsParts {
   readonly manual?: ManualParts | undefined
 }
 
-const provenPollMs = 5_000
-const blindPollMs = 1_000
-const foreignMax = 10_000
 /** A trip carries many jobs: what it cannot write at once goes by the finisher, which passes over locked rows. */
 const tripLockMs = 100
 
@@ -52,56 +53,52 @@ export class JobsService implements Service, JobEngine {
   readonly manual: Manual | null
   /** What definitions and handlers enqueue through: this service, unless a test stands in between. */
   readonly front: JobEngine
+  readonly queues: StoredQueues
   readonly #parts: JobsParts
   readonly #lanes: Lanes
   readonly #commits: CommitWatch
+  readonly #admission: Admission
   readonly #enqueuer: Enqueuer
   readonly #results: Results
   readonly #retention: Retention
   readonly #rescue: Rescue
   readonly #catalogue: Catalogue
-  readonly #upkeep: Upkeep
+  readonly #looks: Looks
   readonly #slots: Slots
   readonly #worker: Worker | null
   readonly #closers: (() => Promise<void>)[] = []
   readonly #offs: (() => void)[] = []
   readonly #handleParts: HandleParts
-  #poll: Timer | null = null
-  #due: Timer | null = null
-  #dueAt = Number.POSITIVE_INFINITY
-  #looking: Promise<void> | null = null
-  #lookAgain = false
-  /** How many lanes the last look saw: when it rises, a lane may have come up that this process can serve. */
-  #lanesSeen = -1
-  #stopped = false
-  /** Lanes that were announced and are not served here: they cost no second look. */
-  readonly #foreign = new Set<number>()
 
   constructor(parts: JobsParts) {
     this.#parts = parts
     const { runtime, options } = parts
     const keep: Keep = { completedMs: options.retention.completed, discardedMs: options.retention.discarded }
-    this.jobs = new StoredJobs(runtime, keep)
+    this.#admission = new Admission(runtime)
+    this.jobs = new StoredJobs(runtime, keep, this.#admission)
     this.manual = parts.manual ? this.#makeManual(parts.manual) : null
     this.front = parts.manual?.front(this) ?? this
     this.#slots = this.manual?.slots ?? new Slots(options.queues, options.concurrency)
     this.#lanes = new Lanes(runtime.db)
     this.#commits = new CommitWatch(runtime)
-    const admission = { request: () => {} }
-    this.#enqueuer = new Enqueuer({ runtime, lanes: this.#lanes, commits: this.#commits, admission })
+    this.queues = new StoredQueues(runtime, this.#slots, options.queues)
+    const [lanes, commits, slots, admission] = [this.#lanes, this.#commits, this.#slots, this.#admission]
+    this.#enqueuer = new Enqueuer({ runtime, lanes, commits, slots, admission })
     this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts
     this.#catalogue = new Catalogue(runtime.db, () => parts.registry.all())
     const [retention, rescue, catalogue] = [this.#retention, this.#rescue, this.#catalogue]
-    this.#upkeep = new Upkeep({
+    const upkeep = new Upkeep({
       runtime,
       membership,
       retention,
       rescue,
       catalogue,
       keys: new KeySweep(runtime.db),
+      queues: this.queues,
+      admission,
     })
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
@@ -109,6 +106,7 @@ export class JobsService implements Service, JobEngine {
     }
     this.#worker = parts.works ? this.#makeWorker(keep) : null
     this.manual?.use(this.#worker)
+    this.#looks = new Looks({ runtime, membership, upkeep, admission, worker: this.#worker })
   }
 
   /** Jobs that run here now. */
@@ -119,8 +117,9 @@ export class JobsService implements Service, JobEngine {
   async start(): Promise<void> {
     const { runtime, registry } = this.#parts
     await this.#retention.ensure()
+    await publishLimits(this.#parts, this.#admission)
     await this.#catalogue.write()
-    await this.#refresh()
+    await this.#looks.refresh()
     this.#offs.push(registry.onChange(() => void this.#onDefinition()))
     this.#offs.push(runtime.news.on(deathsSeen, () => void this.#rescue.sweep()))
     this.#offs.push(
@@ -128,9 +127,11 @@ export class JobsService implements Service, JobEngine {
         runtime.log.warn(`forge: ${name} ${id} was taken over; what this node wrote for it was refused`),
       ),
     )
-    this.#offs.push(runtime.news.on(jobRetried, ({ delayMs }) => this.#armDue(delayMs)))
-    this.#offs.push(runtime.signals.subscribe(topics.ready, (keys) => this.#onReady(keys)))
+    this.#offs.push(runtime.news.on(jobRetried, ({ delayMs }) => this.#looks.armDue(delayMs)))
+    this.#offs.push(runtime.signals.subscribe(topics.ready, (keys) => this.#looks.onReady(keys)))
     this.#offs.push(runtime.signals.subscribe(topics.later, () => void this.tick()))
+    this.#offs.push(this.queues.follow())
+    this.#offs.push(this.#slots.onChange((queues) => this.#worker?.requeue(queues)))
     this.#offs.push(runtime.signals.subscribe(topics.cancel, (keys) => this.#onCancel(keys)))
     await this.tick()
   }
@@ -141,12 +142,10 @@ export class JobsService implements Service, JobEngine {
   }
 
   async stop(deadlineMs = 0): Promise<void> {
-    this.#stopped = true
-    this.#poll?.cancel()
-    this.#due?.cancel()
     for (const off of this.#offs) off()
     await this.#worker?.stop(deadlineMs)
-    await this.#looking
+    await this.#looks.stop()
+    await this.#admission.stop()
     this.#commits.stop()
     this.#results.stop()
     for (const close of this.#closers) await close()
@@ -167,118 +166,26 @@ export class JobsService implements Service, JobEngine {
   }
 
   /** Numbers per queue, for the status page. */
-  queues(): Promise<readonly { queue: string; available: number; running: number; waiting: number }[]> {
+  queueCounts(): Promise<readonly { queue: string; available: number; running: number; waiting: number }[]> {
     return this.#parts.runtime.db.reader.run(countQueues, [10_000])
   }
 
-  /** One look and what follows from it; the poll and the tests share it. A call during one leads to one more. */
+  /** One look and what follows from it; the poll and the tests share it. */
   tick(): Promise<void> {
-    if (this.#looking) {
-      this.#lookAgain = true
-      return this.#looking
-    }
-    this.#looking = this.#look()
-      .catch((error: unknown) => this.#parts.runtime.log.debug(`forge: a look failed: ${messageOf(error)}`))
-      .then(() => {
-        this.#looking = null
-        this.#armPoll()
-        if (!this.#lookAgain || this.#stopped) return
-        this.#lookAgain = false
-        return this.tick()
-      })
-    return this.#looking
-  }
-
-  async #look(): Promise<void> {
-    await this.#upkeep.round()
-    if (!this.#worker) return
-    const { db } = this.#parts.runtime
-    const seen = await this.#lookAround(this.#worker, db)
-    if (!seen) return
-    if (seen.lanes !== this.#lanesSeen) await this.#refresh()
-    this.#lanesSeen = seen.lanes
-    if (seen.cancelled) this.#worker.runner.cancel(seen.cancelled)
-    if (seen.strays) await this.#worker.releaseStrays(seen.strays)
-    if (seen.ready) this.#worker.wake(seen.ready)
-    if (seen.suspects) await this.#worker.claimSuspect()
-    if (seen.next_ms !== null) this.#armDue(seen.next_ms)
-  }
-
-  async #lookAround(worker: Worker, { control }: Database): Promise<RowOf<typeof lookAround> | undefined> {
-    const { claims, runner, laneIds } = worker
-    const known = claims.tokens
-    const spent = claims.takeSpent()
-    try {
-      const values = [laneIds, runner.ids, this.#parts.membership.epoch, known, spent]
-      return (await control.run(lookAround, values))[0]
-    } catch (error) {
-      claims.giveSpent(spent)
-      throw error
-    }
-  }
-
-  #armPoll(): void {
-    if (this.#stopped) return
-    const { clock, signals } = this.#parts.runtime
-    this.#poll?.cancel()
-    this.#poll = clock.timer(signals.proven ? provenPollMs : blindPollMs, () => void this.tick())
-  }
-
-  /** Wakes up when the next waiting job is due; of several moments the earliest counts. */
-  #armDue(ms: number): void {
-    const { clock } = this.#parts.runtime
-    const at = clock.monotonicMs() + Math.max(0, ms)
-    if (ms > 2 * provenPollMs || this.#stopped || at >= this.#dueAt) return
-    this.#due?.cancel()
-    this.#dueAt = at
-    this.#due = clock.timer(ms, () => void this.#promote())
-  }
-
-  /** The time of waiting jobs has come: they become available, and their queues are looked at. */
-  async #promote(): Promise<void> {
-    this.#dueAt = Number.POSITIVE_INFINITY
-    try {
-      const rows = await this.#parts.runtime.db.control.run(promoteDue)
-      if (rows.length > 0) this.#worker?.wake(rows.map(({ lane }) => lane))
-    } catch (error) {
-      this.#parts.runtime.log.debug(`forge: could not promote due jobs: ${messageOf(error)}`)
-    }
-    void this.tick()
+    return this.#looks.tick()
   }
 
   async #onDefinition(): Promise<void> {
     try {
-      await this.#refresh()
+      await publishLimits(this.#parts, this.#admission)
+      await this.#looks.refresh()
       await this.#catalogue.write()
       await this.#retention.ensure()
       this.#worker?.wake()
     } catch (error) {
-      this.#lanesSeen = -1
+      this.#looks.forgetLanes()
       this.#parts.runtime.log.debug(`forge: a new definition waits for the next look: ${messageOf(error)}`)
     }
-  }
-
-  async #refresh(): Promise<void> {
-    await this.#worker?.refreshLanes()
-    for (const lane of this.#foreign) if (this.#worker?.frontier.serves(lane)) this.#foreign.delete(lane)
-  }
-
-  #onReady(keys: readonly string[] | null): void {
-    if (!this.#worker) return
-    if (keys === null) return void this.tick()
-    for (const key of keys) {
-      const ready = parseReady(key)
-      if (ready && this.#worker.frontier.serves(ready.lane)) this.#worker.wake([ready.lane], ready.due)
-      else if (ready && !this.#foreign.has(ready.lane)) this.#meet(ready.lane)
-    }
-  }
-
-  /** A lane that this process does not serve, or not yet: a look tells. */
-  #meet(lane: number): void {
-    if (this.#foreign.size >= foreignMax) this.#foreign.clear()
-    this.#foreign.add(lane)
-    this.#lanesSeen = -1
-    void this.tick()
   }
 
   #onCancel(keys: readonly string[] | null): void {
@@ -318,6 +225,7 @@ export class JobsService implements Service, JobEngine {
       handInSession: finish,
       lanes: this.#lanes,
       slots: this.#slots,
+      admission: this.#admission,
       finisher: new Finisher({ runtime, session: finish, keep, ensurePartitions: ensure }),
       suspectEnded: () => void this.tick(),
       context: {

@@ -1,22 +1,60 @@
 import type { QueueOption } from './options.js'
 
-/** Which queues this process serves, and how many more jobs of each it may start now. */
+/** What the tables say of one queue, as far as this process is concerned. */
+export interface QueueState {
+  readonly paused: boolean
+  /** Jobs at once in this process, over its options; null: the options count. */
+  readonly scale: number | null
+  /** Jobs at once in the whole cluster; null: no limit. */
+  readonly limit: number | null
+}
+
+const plain: QueueState = { paused: false, scale: null, limit: null }
+
+/** Which queues this process serves, how many more jobs of each it may start now, and what their shares are. */
 export class Slots {
   readonly #options: ReadonlyMap<string, QueueOption>
   readonly #concurrency: number
   readonly #taken = new Map<string, number>()
+  readonly #listeners = new Set<(queues: readonly string[]) => void>()
+  #states: ReadonlyMap<string, QueueState> = new Map()
 
   constructor(options: ReadonlyMap<string, QueueOption>, concurrency: number) {
     this.#options = options
     this.#concurrency = concurrency
   }
 
+  /** False for queues that the options leave to other processes. A paused queue is served, and gets nothing. */
   serves(queue: string): boolean {
-    return this.size(queue) > 0
+    return this.#option(queue) !== false
   }
 
+  /** How many more of its jobs may start here now; 0 while it is paused. */
   free(queue: string): number {
+    if (this.isPaused(queue)) return 0
     return Math.max(0, this.size(queue) - (this.#taken.get(queue) ?? 0))
+  }
+
+  /** How many of its jobs may run here at once: the scale, else its option, else option `concurrency`. */
+  size(queue: string): number {
+    const option = this.#option(queue)
+    if (option === false) return 0
+    return this.#state(queue).scale ?? option?.concurrency ?? this.#concurrency
+  }
+
+  /** Its share of this process among hungry queues, 1 to 100. */
+  weight(queue: string): number {
+    const option = this.#option(queue)
+    return option === undefined || option === false ? 1 : option.weight
+  }
+
+  isPaused(queue: string): boolean {
+    return this.#state(queue).paused
+  }
+
+  /** The queue has a limit in the whole cluster, as far as this process knows. */
+  isLimited(queue: string): boolean {
+    return this.#state(queue).limit !== null
   }
 
   take(queue: string): void {
@@ -27,17 +65,30 @@ export class Slots {
     this.#taken.set(queue, (this.#taken.get(queue) ?? 1) - 1)
   }
 
-  size(queue: string): number {
-    const option = this.#options.get(queue) ?? this.#options.get('*')
-    if (option === false) return 0
-    return option?.concurrency ?? this.#concurrency
+  /** Takes over what the tables say; queues that are not among them have nothing said of them. */
+  apply(states: ReadonlyMap<string, QueueState>): void {
+    const before = this.#states
+    this.#states = states
+    const names = new Set([...before.keys(), ...states.keys()])
+    const changed = [...names].filter((queue) => !same(before.get(queue) ?? plain, this.#state(queue)))
+    if (changed.length > 0) for (const listener of this.#listeners) listener(changed)
   }
 
-  weight(_queue: string): number {
-    return 1
+  /** Calls `listener` with the queues of which something changed: paused, resumed, scaled, limited. */
+  onChange(listener: (queues: readonly string[]) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
-  isPaused(_queue: string): boolean {
-    return false
+  #state(queue: string): QueueState {
+    return this.#states.get(queue) ?? plain
   }
+
+  #option(queue: string): QueueOption | undefined {
+    return this.#options.get(queue) ?? this.#options.get('*')
+  }
+}
+
+function same(a: QueueState, b: QueueState): boolean {
+  return a.paused === b.paused && a.scale === b.scale && a.limit === b.limit
 }

@@ -2,6 +2,7 @@ import { contactChanged, leaseLost, type Membership } from '../cluster/index.js'
 import type { Session } from '../database/index.js'
 import { sleep } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { Admission } from './admit.js'
 import { Claims } from './claims.js'
 import type { Finisher } from './complete.js'
 import type { ContextParts } from './context.js'
@@ -24,6 +25,7 @@ export interface WorkerParts {
   readonly registry: JobRegistry
   readonly lanes: Lanes
   readonly slots: Slots
+  readonly admission: Pick<Admission, 'request'>
   readonly finisher: Finisher
   readonly context: ContextParts
   /** Another suspect may be claimed now. */
@@ -104,6 +106,13 @@ export class Worker {
   wake(lanes: Iterable<number> | null = null, due: number | null = null): void {
     this.frontier.wake(lanes, due)
     this.#pump.schedule()
+  }
+
+  /** Something changed about these queues: of paused ones what did not start goes back, others may have room now. */
+  requeue(queues: readonly string[]): void {
+    const { slots } = this.#parts
+    this.runner.unload(new Set(queues.filter((queue) => slots.isPaused(queue))))
+    this.wake(this.frontier.lanes.filter(({ queue }) => queues.includes(queue)).map(({ id }) => id))
   }
 
   /** Claims one job that lost its process before, if none runs here. */

@@ -204,7 +204,14 @@ describe.each(libraries)('$adapter', ({ adapter, transact, adapt, outside }) => 
 
 describe('adapters', () => {
   it('get statements in which every parameter carries its cast, as Prisma needs', () => {
-    for (const { name, text } of [insertMany, insertFull, insertUnique, removeFinishedTwins, finishJobs, lockClaim]) {
+    for (const { name, text } of [
+      insertMany,
+      insertFull,
+      insertUnique,
+      removeFinishedTwins,
+      finishJobs,
+      lockClaim,
+    ]) {
       const bare = text('forge').match(/\$\d+(?!\d|::)/g)
       expect(bare, name).toBeNull()
     }

@@ -4,7 +4,9 @@ import { ClientSource, quoteSchema, Session, type Statement, statement } from '.
 import * as claim from '../../src/jobs/queries/claim.js'
 import { insertFull, insertMany, removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
 import * as finish from '../../src/jobs/queries/finish.js'
+import * as limits from '../../src/jobs/queries/limits.js'
 import { unfinishedJobs } from '../../src/jobs/queries/manage.js'
+import * as queues from '../../src/jobs/queries/queues.js'
 import { forgetClaims, quarantineJobs, rescueJobs } from '../../src/jobs/queries/upkeep.js'
 import { systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
@@ -34,7 +36,10 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [claim.claimSuspect, nobody, nobody, nobody, [1, 2]],
   [claim.readInput, nobody, nobody],
   [finish.completeJobs, ...completed],
-  [claim.promoteDue],
+  [limits.promoteDue],
+  [limits.nextGates, '', 10],
+  [limits.admitJobs, ['c/none', 'r/none=1', 'q/none']],
+  [queues.lookAtQueues, nobody],
   [claim.lookAround, [1, 2], ids, nobody, ids, ids],
   [claim.releaseStrays, ids, nobody],
   [finish.finishJobs, ids, ids, [5], [null], [false], [null], [null], [1_000], false],
@@ -68,12 +73,24 @@ beforeEach(async () => {
   await database.query('ANALYZE forge.job')
 })
 
+const places = ['elsewhere', 'in lane 1', 'at the gates of lane 1'] as const
+
 /** 50,000 jobs that a claim of lanes 1 and 2 must not look at, or that all stand in lane 1. */
-async function fill(where: 'elsewhere' | 'in lane 1'): Promise<void> {
+async function fill(where: (typeof places)[number]): Promise<void> {
+  if (where === 'at the gates of lane 1') return fillGates()
   const [lane, state] = where === 'elsewhere' ? ['3 + n % 40', '(array[0, 2, 4])[1 + n % 3]'] : ['1', '2']
   await database.query(
     `INSERT INTO forge.job (id, lane, state, priority, attempts_max, run_at, due, input)
      SELECT gen_random_uuid(), ${lane}, ${state}, 0, 5, now() + interval '1 day', now() + n * interval '1 ms', '{}'
+     FROM generate_series(1, 50000) AS n`,
+  )
+}
+
+/** As many that wait at 5,000 gates. */
+async function fillGates(): Promise<void> {
+  await database.query(
+    `INSERT INTO forge.job (id, lane, state, priority, attempts_max, due, input, gates, gate)
+     SELECT gen_random_uuid(), 1, 1, 0, 5, now() + n * interval '1 ms', '{}', array['c/x=' || n % 5000, 'q/x'], 'c/x=' || n % 5000
      FROM generate_series(1, 50000) AS n`,
   )
 }
@@ -125,24 +142,18 @@ describe.each(['force_generic_plan', 'force_custom_plan', 'auto'])('with plan_ca
     for (let round = 0; round < 7; round++) await runAll()
   })
 
-  test.each(['elsewhere', 'in lane 1'] as const)(
-    'plans that were made for an empty table do for 50,000 jobs %s',
-    async (where) => {
-      await fill(where)
-      expect(await offenders()).toEqual([])
-    },
-  )
+  test.each(places)('plans that were made for an empty table do for 50,000 jobs %s', async (where) => {
+    await fill(where)
+    expect(await offenders()).toEqual([])
+  })
 
-  test.each(['elsewhere', 'in lane 1'] as const)(
-    'plans are as good when 50,000 jobs %s were counted',
-    async (where) => {
-      await fill(where)
-      await database.query('ANALYZE forge.job')
-      expect(await offenders()).toEqual([])
-      await database.query('DELETE FROM forge.job')
-      expect(await offenders()).toEqual([])
-    },
-  )
+  test.each(places)('plans are as good when 50,000 jobs %s were counted', async (where) => {
+    await fill(where)
+    await database.query('ANALYZE forge.job')
+    expect(await offenders()).toEqual([])
+    await database.query('DELETE FROM forge.job')
+    expect(await offenders()).toEqual([])
+  })
 })
 
 test('without the settings of our sessions, as in a transaction of the caller, plans made for a full table are good', async () => {
@@ -150,7 +161,7 @@ test('without the settings of our sessions, as in a transaction of the caller, p
   try {
     await client.query('SET plan_cache_mode = force_custom_plan')
     for (const analyse of [false, true]) {
-      for (const where of ['elsewhere', 'in lane 1'] as const) {
+      for (const where of places) {
         await database.query('TRUNCATE forge.job')
         await database.query('ANALYZE forge.job')
         await fill(where)
@@ -174,36 +185,33 @@ test('without the settings of our sessions, as in a transaction of the caller, p
   }
 })
 
-test.each(['elsewhere', 'in lane 1'] as const)(
-  'a claim of ten beside 50,000 jobs %s touches few pages',
-  async (where) => {
-    const node = '00000000-0000-4000-8000-000000000001'
-    await database.query(
-      `INSERT INTO forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
+test.each(places)('a claim of ten beside 50,000 jobs %s touches few pages', async (where) => {
+  const node = '00000000-0000-4000-8000-000000000001'
+  await database.query(
+    `INSERT INTO forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
      VALUES ($1, $1, 'active', 'h', 1, '1', '{}', '{}', now() + interval '1 hour') ON CONFLICT DO NOTHING`,
-      [node],
-    )
-    await runAll()
-    await fill(where)
-    await database.query(
-      `INSERT INTO forge.job (id, lane, state, priority, attempts_max, due, input)
+    [node],
+  )
+  await runAll()
+  await fill(where)
+  await database.query(
+    `INSERT INTO forge.job (id, lane, state, priority, attempts_max, due, input)
      SELECT gen_random_uuid(), 2, 2, 0, 5, now() - interval '1 hour', '{}' FROM generate_series(1, 20)`,
-    )
-    const call = [node, node, ...wanted.slice(2)].map(literal).join(', ')
-    const [row] = await session.run(
-      statement<Explained>(
-        `explain_claim_${where.length}`,
-        () => `explain (analyze, buffers, format json) execute forge_claim_merged_jobs (${call})`,
-      ),
-    )
-    const plan = row?.['QUERY PLAN'][0].Plan
-    const [{ n } = { n: 0 }] = await database.query<{ n: number }>(
-      'SELECT count(*)::int AS n FROM forge.job WHERE state = 3',
-    )
-    expect(n).toBe(10)
-    expect((plan?.['Shared Hit Blocks'] ?? 0) + (plan?.['Shared Read Blocks'] ?? 0)).toBeLessThan(250)
-  },
-)
+  )
+  const call = [node, node, ...wanted.slice(2)].map(literal).join(', ')
+  const [row] = await session.run(
+    statement<Explained>(
+      `explain_claim_${where.length}`,
+      () => `explain (analyze, buffers, format json) execute forge_claim_merged_jobs (${call})`,
+    ),
+  )
+  const plan = row?.['QUERY PLAN'][0].Plan
+  const [{ n } = { n: 0 }] = await database.query<{ n: number }>(
+    'SELECT count(*)::int AS n FROM forge.job WHERE state = 3',
+  )
+  expect(n).toBe(10)
+  expect((plan?.['Shared Hit Blocks'] ?? 0) + (plan?.['Shared Read Blocks'] ?? 0)).toBeLessThan(250)
+})
 
 test('a plan that reads the whole table is found out', async () => {
   const all = statement<Explained>(

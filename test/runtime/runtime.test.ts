@@ -109,7 +109,7 @@ describe('the environment', () => {
     queues: [
       '{"mail":{"concurrency":2},"*":false}',
       new Map<string, unknown>([
-        ['mail', { concurrency: 2 }],
+        ['mail', { concurrency: 2, weight: 1 }],
         ['*', false],
       ]),
     ],

@@ -169,13 +169,13 @@ export function settingsAreChecked(): void {
   forge.job('types.nothing', { queue: 'mail' })
 }
 
-export async function aKeyIsComputedFromWhatEnqueueTakes(): Promise<void> {
+export async function aUniqueKeyIsMadeOfTheParsedInput(): Promise<void> {
   const job = forge.job('types.unique', {
     input: z.object({ at: z.string().transform((text) => new Date(text)) }),
     unique: {
       by(input) {
-        expectTypeOf(input).toEqualTypeOf<{ at: string }>()
-        return input.at
+        expectTypeOf(input).toEqualTypeOf<{ at: Date }>()
+        return input.at.getTime()
       },
       for: '5m',
       onConflict: 'debounce',
@@ -189,4 +189,26 @@ export async function aKeyIsComputedFromWhatEnqueueTakes(): Promise<void> {
   >()
   // @ts-expect-error a key is text or a number
   forge.job('types.unique.date', { unique: { by: (input: { at: Date }) => input.at }, run: () => null })
+}
+
+export function aKeyIsMadeOfTheParsedInput(): void {
+  forge.job('types.limits', {
+    input: z.object({ user: z.coerce.number<string>() }),
+    concurrency: {
+      limit: 1,
+      by: (input) => (expectTypeOf(input).toEqualTypeOf<{ user: number }>(), input.user),
+    },
+    rate: { limit: 10, per: '1m', by: (input) => `user ${input.user}` },
+    run: () => null,
+  })
+  const plain = forge.job('types.limits.plain', {
+    concurrency: { limit: 1, by: (input: { user: string }) => input.user },
+    run: (input: { user: string }) => input.user,
+  })
+  expectTypeOf(plain.enqueue).parameter(0).toEqualTypeOf<{ user: string }>()
+  forge.job('types.limits.without', { concurrency: { limit: 1 }, run: () => null })
+  // @ts-expect-error a key is text or a number
+  forge.job('types.limits.wrong', { concurrency: { limit: 1, by: () => new Date() }, run: () => null })
+  // @ts-expect-error a rate needs its time
+  forge.job('types.limits.rate', { rate: { limit: 1 }, run: () => null })
 }

@@ -81,7 +81,9 @@ const claimMerged = (s: string): string => `${served(s)}, seen as materialized (
     ) as ranked where place <= cap * 2
   ), held as (
     select job.ctid as at, job.lane, job.due, job.id from ${s}.job
-    where job.ctid = any (array(select at from picked)) and job.state = 2
+    -- Not "state = 2": where statistics say that hardly anything is available (all waits at gates, say), the planner
+    -- would rather walk the whole index of available jobs than fetch these rows by their place.
+    where job.ctid = any (array(select at from picked)) and job.state + 0 = 2
     for update skip locked
   ), heads as (
     select at from (
@@ -150,19 +152,6 @@ export const claimSuspect = statement<TripRow>(
 export const readInput = statement<{ input: unknown }>(
   'forge_read_input',
   (s) => `select input from ${s}.job where id = $1 and token = $2 and state = 3`,
-)
-
-/** Makes waiting jobs available whose time has come. Answers with their lanes. */
-export const promoteDue = statement<{ lane: number; n: number }>(
-  'forge_promote_due',
-  (s) => `
-  with ready as (
-    select ctid from ${s}.job where stage = 0 and run_at <= clock_timestamp()
-    order by run_at limit 1000 for update skip locked
-  ), moved as (
-    update ${s}.job set state = 2 where ctid = any (array(select ctid from ready)) returning lane
-  )
-  select lane, count(*)::int as n from moved group by lane`,
 )
 
 /** What a node serves, for people who ask why a job waits. */

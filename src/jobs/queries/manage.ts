@@ -1,4 +1,5 @@
 import { statement } from '../../database/index.js'
+import { comesUp } from './limits.js'
 
 export interface JobRow {
   readonly id: string
@@ -137,7 +138,7 @@ export const lockJobs = statement<{ id: string }>(
  * Cancels jobs that this transaction has locked: those that do not run go to history, those that do are marked. A
  * second statement, so that its snapshot shows what the lock waited for. $1 ids, $2 reason, $3 keep in ms.
  */
-export const cancelLocked = statement<{ id: string; running: boolean }>(
+export const cancelLocked = statement<{ id: string; running: boolean; gates: string[] | null }>(
   'forge_cancel_locked',
   (s) => `
   with marked as (
@@ -149,14 +150,14 @@ export const cancelLocked = statement<{ id: string; running: boolean }>(
               ((clock_timestamp() + $3::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-           expires_on, input, errors, reason)
+           expires_on, input, errors, reason, gates)
     select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at, expires_on, input,
-           errors, reason from gone where $3::float8 > 0
+           errors, reason, gates from gone where $3::float8 > 0
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, final, expires_on, count(*) from gone where $3::float8 > 0 group by 1, 2, 3
   )
-  select id, true as running from marked union all select id, false from gone`,
+  select id, true as running, null::text[] as gates from marked union all select id, false, gates from gone`,
 )
 
 /** Of these ids, which run without a cancel mark: their row was held by somebody else, such as their own transaction. */
@@ -166,7 +167,7 @@ export const uncancelledJobs = statement<{ id: string }>(
 )
 
 /** Brings finished jobs back with fresh attempts: out of history, into the hot table, under the same id. */
-export const retryFinished = statement<{ id: string }>(
+export const retryFinished = statement<{ id: string; gates: string[] | null }>(
   'forge_retry_finished',
   (s) => `
   with chosen as (
@@ -179,23 +180,23 @@ export const retryFinished = statement<{ id: string }>(
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, state, expires_on, -count(*) from taken group by 1, 2, 3
   )
-  insert into ${s}.job (id, lane, state, priority, attempts_max, claims, run_at, due, created_at, input, errors)
-  select id, lane, 2, priority, attempts_max, claims, clock_timestamp(),
-         clock_timestamp() + (100 - priority) * interval '6 s', created_at, input, errors
+  insert into ${s}.job (id, lane, state, priority, attempts_max, claims, run_at, due, created_at, input, errors, gates, gate)
+  select id, lane, case when gates is null then 2 else 1 end, priority, attempts_max, claims, clock_timestamp(),
+         clock_timestamp() + (100 - priority) * interval '6 s', created_at, input, errors, gates, gates[1]
   from taken
   on conflict (id) do nothing
-  returning id`,
+  returning id, gates`,
 )
 
 /** Does not wait any longer: scheduled and retryable jobs become available now. */
-export const retryWaiting = statement<{ id: string }>(
+export const retryWaiting = statement<{ id: string; gates: string[] | null }>(
   'forge_retry_waiting',
   (s) => `
   with chosen as (
     select j.id from ${s}.job j join ${s}.job_lane l on l.id = j.lane
     where ${matches} and j.state = 4 order by j.id limit $6 for update of j skip locked
   )
-  update ${s}.job set state = 2, run_at = clock_timestamp(),
+  update ${s}.job set ${comesUp}, run_at = clock_timestamp(),
          due = clock_timestamp() + (100 - priority) * interval '6 s'
-  where id in (select id from chosen) returning id`,
+  where id in (select id from chosen) returning id, gates`,
 )

@@ -45,3 +45,5 @@ export const clearJobs = statement('forge_clear_jobs', (s) => `delete from ${s}.
 export const clearClaims = statement('forge_clear_claims', (s) => `delete from ${s}.job_claim`)
 export const clearHistory = statement('forge_clear_history', (s) => `delete from ${s}.job_history`)
 export const clearTally = statement('forge_clear_tally', (s) => `delete from ${s}.job_tally`)
+export const clearKeys = statement('forge_clear_keys', (s) => `delete from ${s}.job_unique`)
+export const clearRates = statement('forge_clear_rates', (s) => `delete from ${s}.job_rate`)

@@ -1,2 +1,0 @@
--- Holds the number of a migration that another branch brings; it replaces this file.
--- requires-code: 3
