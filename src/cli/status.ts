@@ -1,6 +1,6 @@
 import { listNodes, type NodeRow } from '../cluster/index.js'
 import { codeVersion, migrationStatus } from '../database/index.js'
-import { countQueues, type JobCounts, StoredJobs, jobStates } from '../jobs/index.js'
+import { countQueues, type JobCounts, jobStates, openJobs } from '../jobs/index.js'
 import { type Answer, exits } from './answer.js'
 import { columns } from './output.js'
 import type { Station } from './station.js'
@@ -31,7 +31,7 @@ export async function statusCommand({ runtime }: Station): Promise<Answer> {
   const facts = { schema: config.schema, version, codeVersion, pending }
   if (pending.length > 0) return { exit: exits.todo, text: pendingText(facts), document: { ...facts } }
   const nodes = await db.reader.run(listNodes)
-  const jobs = await new StoredJobs(runtime, { completedMs: 0, discardedMs: 0 }).counts()
+  const jobs = await openJobs(runtime, { completedMs: 0, discardedMs: 0 }).counts()
   const queues = await db.reader.run(countQueues, [countMax])
   return {
     exit: exits.ok,

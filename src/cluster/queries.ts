@@ -88,6 +88,17 @@ export interface NodeRow {
   readonly seen_at: Date
 }
 
+/** For other rooms' statements: the nodes as they are now, by the database's clock. Their `state` counts an expired lease. */
+export function nodesNow(schema: string): string {
+  return `(select id, host, pid, roles, capabilities, case when lease_until < clock_timestamp() then 'dead' else state end as state
+           from ${schema}.node)`
+}
+
+/** A condition for other rooms' statements: there is a row of this node (an SQL expression), alive or not. */
+export function isKnownNode(schema: string, node: string): string {
+  return `exists (select 1 from ${schema}.node as known where known.id = ${node})`
+}
+
 export const listNodes = statement<NodeRow>(
   'forge_list_nodes',
   (s) => `

@@ -9,8 +9,10 @@
  * a lost lease are taken back by any node (`rescue.ts`). A worker that cannot reach PostgreSQL keeps its results and
  * repeats the write until it is taken or refused (`complete.ts`). Hints only make things sooner; polling finds all.
  */
+export type { Changed, ChangeOptions, EndOptions, Refused, RescheduleOptions } from './change.js'
 export { JobRegistry, type JobSettings, type RetryOptions } from './define.js'
 export type { EnqueueOptions } from './enqueue.js'
+export type { Explanation } from './explain.js'
 export {
   createDefineJob,
   type DefineJob,
@@ -22,10 +24,12 @@ export {
   type SchemaJob,
 } from './face.js'
 export { type JobError, type JobState, jobStates, type Priority } from './job.js'
-export { type Changed, type Job, type JobCounts, type JobFilter, type Jobs, StoredJobs } from './manage.js'
+export { type Job, type JobCounts, type Jobs, openJobs } from './manage.js'
+export type { JobFilter, Which } from './filter.js'
 export { jobsOptions } from './options.js'
 export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
 export { keepDays } from './prune.js'
-export { countQueues } from './queries/manage.js'
+export { countQueues } from './queries/list.js'
 export { missingPartitions } from './queries/upkeep.js'
 export { JobsService } from './service.js'
+export type { JobSnapshot, WatchOptions } from './watch.js'

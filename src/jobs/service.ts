@@ -15,7 +15,7 @@ import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
 import { jobLost, jobRetried } from './news.js'
-import { countQueues } from './queries/manage.js'
+import { countQueues } from './queries/list.js'
 import { lookAround, promoteDue } from './queries/claim.js'
 import { Rescue } from './rescue.js'
 import { Results } from './results.js'
@@ -75,7 +75,14 @@ export class JobsService implements Service, JobEngine {
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts
     this.#upkeep = new Upkeep({ runtime, membership, retention: this.#retention, rescue: this.#rescue })
-    this.jobs = new StoredJobs(runtime, keep)
+    this.jobs = new StoredJobs({
+      runtime,
+      keep,
+      registry: parts.registry,
+      results: this.#results,
+      // Nobody waits at gates yet.
+      admission: { request: () => {} },
+    })
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
       cancel: async (id, reason) => (await this.jobs.cancel(id, reason)).ids.length > 0,

@@ -2,6 +2,7 @@ import type { Membership } from '../cluster/index.js'
 import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Retention } from './prune.js'
+import { forgetServed } from './queries/upkeep.js'
 import type { Rescue } from './rescue.js'
 
 interface Chore {
@@ -27,7 +28,7 @@ export class Upkeep {
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
-    const { rescue, retention, membership } = parts
+    const { rescue, retention, membership, runtime } = parts
     this.#chores = [
       // Also when nobody was seen to die: for jobs of nodes whose rows are gone altogether.
       { name: 'rescue', everyMs: 30_000, shared: true, work: () => rescue.sweep() },
@@ -35,6 +36,7 @@ export class Upkeep {
       { name: 'prune', everyMs: 60_000, shared: true, work: () => retention.prune() },
       { name: 'tally', everyMs: 60_000, shared: true, work: () => retention.fold() },
       { name: 'nodes', everyMs: 60_000, shared: true, work: () => membership.forgetDead() },
+      { name: 'served', everyMs: 60_000, shared: true, work: () => runtime.db.control.run(forgetServed) },
     ]
   }
 

@@ -37,6 +37,8 @@ export const errorCatalogue = {
     'A job name is 1 to 200 bytes of letters, digits, dot, dash, underscore, colon or slash.',
   FORGE_JOB_QUARANTINED: 'The job was set aside because its process crashed three times while it ran.',
   FORGE_JOB_TIMEOUT: "The job ran longer than its definition's timeout.",
+  FORGE_JOB_UNKNOWN:
+    'There is no job of this id: it never was, its transaction has not committed, or its retention has passed.',
   FORGE_LEASE_LOST:
     'This node lost its lease; another node may run the job. Nothing it writes is accepted any more.',
   FORGE_LOCK_TIMEOUT:

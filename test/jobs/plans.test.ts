@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import pg from 'pg'
 import { ClientSource, quoteSchema, Session, type Statement, statement } from '../../src/database/index.js'
+import * as change from '../../src/jobs/queries/change.js'
 import * as claim from '../../src/jobs/queries/claim.js'
 import { removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
 import * as finish from '../../src/jobs/queries/finish.js'
-import { unfinishedJobs } from '../../src/jobs/queries/manage.js'
+import { pollJobs, statesOfJobs } from '../../src/jobs/queries/list.js'
 import { quarantineJobs, rescueJobs } from '../../src/jobs/queries/upkeep.js'
 import { systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
@@ -35,7 +36,12 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [rescueJobs, 3],
   [quarantineJobs, 3, 1_000],
   [removeFinishedTwins, ids],
-  [unfinishedJobs, ids],
+  [pollJobs, ids, ids],
+  [statesOfJobs, ids],
+  [change.lockJobs, ids, [0]],
+  [change.markCancelled, ids, 'x'],
+  [change.retryWaiting, ids],
+  [change.rescheduleJobs, ids, [0], 1, null, null],
 ]
 
 let pool: pg.Pool
