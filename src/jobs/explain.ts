@@ -45,7 +45,7 @@ export interface Explanation {
 }
 
 /** What is read for an explanation. The later parts are asked for only when the earlier ones do not decide. */
-export interface Standing {
+interface Standing {
   readonly job: StandingRow
   readonly service?: ServiceRow
   readonly ahead?: number
@@ -74,7 +74,7 @@ export async function explainJob({ db }: Runtime, id: string): Promise<Explanati
 }
 
 /** Pure: what the facts mean. */
-export function explain(id: string, standing: Standing): Explanation {
+function explain(id: string, standing: Standing): Explanation {
   const { job } = standing
   const state = stateName(job.state)
   const about = { state, queue: job.queue }
@@ -170,16 +170,17 @@ function explainQueue({ job, service }: Standing): Part | null {
 function describeLack({ name, queue, version, capability }: StandingRow, service: ServiceRow): string | null {
   if (service.workers === 0) return 'No node with the role worker is alive, or all of them are stopping.'
   if (service.known === 0 || service.serving > 0) return null
-  const nodes =
-    service.workers === 1 ? 'The one live worker does' : `None of the ${service.workers} live workers does`
-  const not = service.workers === 1 ? ' not' : ''
+  const nobody = (verb: string): string =>
+    service.workers === 1
+      ? `The one live worker does not ${verb}`
+      : `None of the ${service.workers} live workers ${verb}s`
   if (capability !== '' && service.capable === 0)
-    return `${nodes}${not} declare the capability '${plain(capability)}', which '${name}' needs.`
+    return `${nobody('declare')} the capability '${plain(capability)}', which '${name}' needs.`
   if (service.other_queues)
-    return `${nodes}${not} serve its queue '${queue}'; '${name}' is served in ${list(service.other_queues)} only.`
+    return `${nobody('serve')} its queue '${queue}'; '${name}' is served in ${list(service.other_queues)} only.`
   if (service.other_versions)
-    return `${nodes}${not} serve version ${version} of '${name}', only ${list(service.other_versions.map(String))}.`
-  return `${nodes}${not} serve '${name}' in queue '${queue}': it is not defined there, or option queues leaves that queue out.`
+    return `${nobody('serve')} version ${version} of '${name}', only ${service.other_versions.slice(0, 5).join(', ')}.`
+  return `${nobody('serve')} '${name}' in queue '${queue}': it is not defined there, or option queues leaves that queue out.`
 }
 
 function explainPlace({ job, ahead = 0, running = 0 }: Standing): Part {
@@ -234,7 +235,7 @@ function span(ms: number): string {
     ['min', 60_000],
     ['s', 1_000],
   ] as const
-  const [unit, size] = units.find(([, each]) => ms >= each) ?? ['ms', 1]
+  const [unit, size] = units.find(([, each]) => ms >= each * 0.995) ?? ['ms', 1]
   const n = Math.round(ms / size)
   return `${n} ${unit}${unit === 'day' && n !== 1 ? 's' : ''}`
 }
