@@ -65,6 +65,11 @@ export function undeadLease(schema: string, node: string, epoch: string): string
                   and lease.state <> 'dead')`
 }
 
+/** Somebody of this id has joined, and its row has not been forgotten. `node` is an SQL expression. */
+export function knownNode(schema: string, node: string): string {
+  return `exists (select 1 from ${schema}.node as known where known.id = ${node})`
+}
+
 export const markDraining = statement(
   'forge_mark_draining',
   (s) => `update ${s}.node set state = 'draining' where id = $1 and epoch = $2 and state = 'active'`,
@@ -92,11 +97,6 @@ export interface NodeRow {
 export function nodesNow(schema: string): string {
   return `(select id, host, pid, roles, capabilities, case when lease_until < clock_timestamp() then 'dead' else state end as state
            from ${schema}.node)`
-}
-
-/** A condition for other rooms' statements: there is a row of this node (an SQL expression), alive or not. */
-export function isKnownNode(schema: string, node: string): string {
-  return `exists (select 1 from ${schema}.node as known where known.id = ${node})`
 }
 
 export const listNodes = statement<NodeRow>(

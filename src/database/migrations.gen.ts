@@ -27,6 +27,20 @@ export const migrations: readonly Migration[] = [
   },
   {
     version: 3,
+    name: "reserved",
+    requires: 3,
+    sql: "-- Holds the number of a migration that another branch brings; it replaces this file.\n-- requires-code: 3\n",
+    checksum: "fb3f677375fc922ab57660b30b9d118c9057d63e336a9d6ce14b5ad0e072aa35",
+  },
+  {
+    version: 4,
+    name: "reserved",
+    requires: 4,
+    sql: "-- Holds the number of a migration that another branch brings; it replaces this file.\n-- requires-code: 4\n",
+    checksum: "6accd075360a9c4fc2b25b9ca45729ce46a18870656c3cac452a00fee1e975cf",
+  },
+  {
+    version: 5,
     name: "manage",
     requires: 2,
     sql: "-- Looking at jobs and changing them, in a large history.\n-- requires-code: 2\n\n-- All that did not complete: what people list, and what a retry looks through. Few among many.\ndrop index job_history_failed;\ncreate index job_history_ended on job_history (id) where state in (6, 7, 8);\n-- The children of a job. Jobs without a parent cost it nothing.\ncreate index job_history_parent on job_history (parent, id) where parent is not null;\n",

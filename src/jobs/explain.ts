@@ -1,8 +1,9 @@
 import type { Runtime } from '../runtime/index.js'
 import { firstFinal, type JobError, type JobState, stateName, suspectCrashes } from './job.js'
 import {
-  aheadAtGate,
   aheadOfJob,
+  gateOfJob,
+  type GateRow,
   type ServiceRow,
   serviceOfLane,
   standingOfJob,
@@ -38,7 +39,7 @@ export interface Explanation {
   readonly at?: Date
   readonly queue?: string
   readonly node?: string
-  /** `c/<name>/<key>`, `r/<name>/<key>` or `q/<queue>`. */
+  /** `c/<name>` or `c/<name>=<key>` (running at once), `r/…` (per time), `q/<queue>` (running at once in the queue). */
   readonly gate?: string
   /** Jobs before it; 1,001 stands for "more than 1,000". */
   readonly ahead?: number
@@ -48,6 +49,7 @@ export interface Explanation {
 interface Standing {
   readonly job: StandingRow
   readonly service?: ServiceRow
+  readonly gate?: GateRow
   readonly ahead?: number
   readonly running?: number
 }
@@ -64,17 +66,17 @@ export async function explainJob({ db }: Runtime, id: string): Promise<Explanati
     return { state: null, because: 'unknown', sentence }
   }
   if (job.state === blocked) {
-    const [place] = await db.reader.run(aheadAtGate, [id, aheadMax])
-    return explain(id, { job, ...(place ? { ahead: place.ahead } : {}) })
+    const [gate] = await db.reader.run(gateOfJob, [id, aheadMax])
+    return explain({ job, ...(gate ? { gate } : {}) })
   }
-  if (job.state !== available || job.paused_at) return explain(id, { job })
+  if (job.state !== available || job.paused_at) return explain({ job })
   const [service] = await db.reader.run(serviceOfLane, [job.lane])
   const [place] = await db.reader.run(aheadOfJob, [id, aheadMax])
-  return explain(id, { job, ...(service ? { service } : {}), ...place })
+  return explain({ job, ...(service ? { service } : {}), ...place })
 }
 
 /** Pure: what the facts mean. */
-function explain(id: string, standing: Standing): Explanation {
+export function explain(standing: Standing): Explanation {
   const { job } = standing
   const state = stateName(job.state)
   const about = { state, queue: job.queue }
@@ -125,29 +127,30 @@ function explainTime(job: StandingRow, state: 'scheduled' | 'retryable'): Part {
   return { because: 'retrying', sentence: `${failed}; the next is due ${when}${paused}.`, at: job.run_at }
 }
 
-function explainGate({ job, ahead }: Standing): Part {
+function explainGate({ job, gate: numbers }: Standing): Part {
   const gate = job.gate ?? ''
-  const before = ahead === undefined || ahead === 0 ? 'it is the first in line' : `${many(ahead)} before it`
-  const sentence = `It waits for ${describeGate(gate, job)}; ${before} there.`
-  return { because: 'gate', sentence, gate, ...(ahead === undefined ? {} : { ahead }) }
+  const ahead = numbers?.ahead ?? 0
+  const before = ahead === 0 ? 'it is the first in line' : `${many(ahead)} before it`
+  const soon = numbers?.wait_ms ? `, and the next passes in ${span(numbers.wait_ms)}` : ''
+  const sentence = `It waits for ${describeGate(gate)}${describeLimit(numbers)}; ${before} there${soon}.`
+  return { because: 'gate', sentence, gate, ahead }
 }
 
-/**
- * What a gate stands for. Names and keys may hold slashes: the job's own name tells them apart. The numbers of the limit
- * belong here: how many hold the gate, and how many may.
- */
-function describeGate(gate: string, { name, queue }: StandingRow): string {
-  if (gate === `q/${queue}`) return `the limit of queue '${queue}' in the whole cluster`
-  for (const [kind, what] of [
-    ['c', 'concurrency limit'],
-    ['r', 'rate limit'],
-  ] as const) {
-    const prefix = `${kind}/${name}/`
-    if (gate === prefix.slice(0, -1) || gate === prefix) return `the ${what} of '${name}'`
-    if (gate.startsWith(prefix))
-      return `the ${what} of '${name}' for the key '${plain(gate.slice(prefix.length))}'`
-  }
-  return `the gate '${plain(gate)}'`
+/** Names of jobs and queues never hold '='; keys may. */
+function describeGate(gate: string): string {
+  const [, kind, name = '', key] = /^([crq])\/([^=]*)(?:=(.*))?$/s.exec(gate) ?? []
+  const whose = key === undefined ? '' : ` for the key '${plain(key)}'`
+  if (kind === 'c') return `the concurrency limit of '${plain(name)}'${whose}`
+  if (kind === 'r') return `the rate limit of '${plain(name)}'${whose}`
+  return kind === 'q'
+    ? `the limit of queue '${plain(name)}' in the whole cluster`
+    : `the gate '${plain(gate)}'`
+}
+
+function describeLimit(numbers: GateRow | undefined): string {
+  if (!numbers || numbers.limit_n === null) return ''
+  const { limit_n: limit, per_ms: per } = numbers
+  return ` (${limit.toLocaleString('en')} ${per === null ? 'at once' : `per ${span(per)}`})`
 }
 
 function explainQueue({ job, service }: Standing): Part | null {

@@ -301,7 +301,7 @@ describe('reschedule', () => {
 })
 
 describe('a job with gates', () => {
-  const gates = ['c/gated/a', 'q/gated']
+  const gates = ['c/gated=a', 'q/gated']
 
   it('comes back at its first gate, from history and from a retry; tags and parent come along', async () => {
     const { forge, attach } = setup(database)

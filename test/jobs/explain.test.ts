@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Explanation, ForgeNode } from '../../src/index.js'
+import { explain } from '../../src/jobs/explain.js'
+import type { StandingRow } from '../../src/jobs/queries/explain.js'
 import { deferred } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
@@ -132,11 +134,12 @@ describe('explain', () => {
   })
 
   it.each([
-    ['c/gate.x/user/1', `the concurrency limit of 'gate.x' for the key 'user/1'`],
-    ['r/gate.x/\u001b[31m', `the rate limit of 'gate.x' for the key '[31m'`],
+    ['c/gate.x=user/1=a', `the concurrency limit of 'gate.x' for the key 'user/1=a'`],
+    ['r/gate.x=\u001b[31m', `the rate limit of 'gate.x' for the key '[31m'`],
     ['r/gate.x', `the rate limit of 'gate.x'`],
     ['q/gate', `the limit of queue 'gate' in the whole cluster`],
-    ['c/other/k', `the gate 'c/other/k'`],
+    ['c/a/b', `the concurrency limit of 'a/b'`],
+    ['x/other', `the gate 'x/other'`],
   ])('names what it waits for at the gate %j, and how many come before it', async (gate, what) => {
     const { node, job } = await idle('gate.x', { queue: 'gate' })
     await using _node = node
@@ -175,6 +178,20 @@ describe('explain', () => {
     const later = await job.enqueue({}, { delay: '1h' })
     expect((await node.jobs.explain(later.id)).sentence).toMatch(/in 1 h, and its queue is paused\.$/)
   })
+})
+
+it.each([
+  [
+    { limit_n: 3, per_ms: null, wait_ms: null },
+    `the rate limit of 'a' (3 at once); it is the first in line there.`,
+  ],
+  [
+    { limit_n: 1_000, per_ms: 60_000, wait_ms: 12_000 },
+    `the rate limit of 'a' (1,000 per 1 min); it is the first in line there, and the next passes in 12 s.`,
+  ],
+])('explain of a gate gives the numbers of the limit where they are known: %j', (numbers, says) => {
+  const job = { state: 1, gate: 'r/a', queue: 'q' } as StandingRow
+  expect(explain({ job, gate: { ahead: 0, ...numbers } }).sentence).toBe(`It waits for ${says}`)
 })
 
 describe('explain of a job that nobody serves', () => {

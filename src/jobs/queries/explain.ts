@@ -122,12 +122,24 @@ export const aheadOfJob = statement<{ ahead: number; running: number }>(
             select 1 from ${s}.job join lanes on lanes.id = job.lane where job.state = 3 limit $2::int + 1) as busy) as running`,
 )
 
-/** How many jobs wait at the gate of this one ($1) and come before it, counted up to $2 + 1. */
-export const aheadAtGate = statement<{ ahead: number }>(
-  'forge_ahead_at_gate',
+export interface GateRow {
+  /** Jobs at the same gate that come before it. */
+  readonly ahead: number
+  /** Null: the limit is not known, or there is none any more. */
+  readonly limit_n: number | null
+  /** Rates only: so many per this time, in ms. */
+  readonly per_ms: number | null
+  /** A full rate: milliseconds until it lets one through. */
+  readonly wait_ms: number | null
+}
+
+/** The gate at which a job ($1) waits: how many come before it, counted up to $2 + 1, and the numbers of the limit. */
+export const gateOfJob = statement<GateRow>(
+  'forge_gate_of_job',
   (s) => `
   select (select count(*)::int from (
             select 1 from ${s}.job o where o.state = 1 and o.gate = j.gate and (o.due, o.id) < (j.due, j.id)
-            limit $2::int + 1) as capped) as ahead
+            limit $2::int + 1) as capped) as ahead,
+         null::int as limit_n, null::bigint as per_ms, null::float8 as wait_ms
   from ${s}.job j where j.id = $1::uuid and j.state = 1`,
 )

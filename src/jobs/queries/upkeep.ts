@@ -1,4 +1,4 @@
-import { isKnownNode, undeadLease } from '../../cluster/index.js'
+import { knownNode, undeadLease } from '../../cluster/index.js'
 import { statement } from '../../database/index.js'
 
 const lostError = (node: string): string => `
@@ -82,7 +82,7 @@ export const prunePartition = statement<{ dropped: string | null }>(
  */
 export const forgetServed = statement(
   'forge_forget_served',
-  (s) => `delete from ${s}.job_worker where not ${isKnownNode(s, 'job_worker.node')}`,
+  (s) => `delete from ${s}.job_worker where not ${knownNode(s, 'job_worker.node')}`,
 )
 
 /** Folds the deltas of the tally into one row per lane, state and day, a bounded number at a time. */
