@@ -7,7 +7,8 @@
  *
  * When things fail: every write of a worker names the claim's random token, so what a zombie sends is refused. Jobs of
  * a lost lease are taken back by any node (`rescue.ts`). A worker that cannot reach PostgreSQL keeps its results and
- * repeats the write until it is taken or refused (`complete.ts`). Hints only make things sooner; polling finds all.
+ * repeats the write until it is taken or refused (`complete.ts`). Changes by people go by id, in small portions, and say
+ * what they did not reach (`change.ts`). Hints only make things sooner; polling finds all.
  */
 export type { Changed, ChangeOptions, EndOptions, Refused, RescheduleOptions } from './change.js'
 export { JobRegistry, type JobSettings, type RetryOptions } from './define.js'
