@@ -29,10 +29,16 @@ create table job_worker (
 );
 
 -- state: 0 scheduled, 1 blocked, 2 available, 3 running, 4 retryable. Final states live in job_history.
+--
+-- A claim changes nothing that an index looks at (the predicates go by stage, which is the same for available and
+-- running), and pages are filled by half: so it is a heap-only update, which costs a third of one that writes index
+-- entries. Who looks for running jobs goes by job_claim.
 create table job (
   id            uuid primary key,
   lane          int not null,
   state         smallint not null check (state between 0 and 4),
+  -- What it waits for: 0 its time, 1 a gate, 2 a worker, or the end of its run.
+  stage         smallint not null generated always as (case state when 3 then 2 when 4 then 0 else state end) stored,
   priority      smallint not null check (priority between 0 and 100),
   attempt       smallint not null default 0 check (attempt >= 0),
   attempts_max  smallint not null check (attempts_max >= 1),
@@ -60,19 +66,34 @@ create table job (
   input         jsonb not null,
   errors        jsonb,
   check ((state = 1) = (gate is not null)),
-  check ((state = 3) = (token is not null)),
-  check ((state = 3) = (node is not null)),
-  check ((state = 3) = (epoch is not null))
+  check ((state = 3) = (token is not null and node is not null and epoch is not null)),
+  check (state = 3 or (token is null and node is null and epoch is null))
+) with (fillfactor = 45);
+
+-- What could run now, in the order of the claim; claims leave running jobs behind them.
+create index job_ready on job (lane, due, id) where stage = 2;
+-- Jobs that lost their process before (2 times and more): claims take them one by one.
+create index job_suspect on job (lane, due) where stage = 2 and crashes >= 2;
+-- What becomes available by itself, in the order of its time.
+create index job_waiting on job (run_at) where stage = 0;
+-- What waits at a gate, the most due first.
+create index job_blocked on job (gate, due, id) where stage = 1;
+-- One row for each claim, with the jobs that it took: those of a node that died are found by it. Gone when all of its jobs
+-- have ended; until then some of them may have.
+create table job_claim (
+  token uuid primary key,
+  node  uuid not null,
+  epoch uuid not null,
+  at    timestamptz not null default clock_timestamp(),
+  ids   uuid[] not null
 );
 
--- Only what could run now, in the order of the claim.
-create index job_ready on job (lane, due, id) where state = 2;
--- What becomes available by itself, in the order of its time.
-create index job_waiting on job (run_at) where state in (0, 4);
--- What waits at a gate, the most due first.
-create index job_blocked on job (gate, due, id) where state = 1;
--- Few rows at any time: rescue, hand-back, cancel and the list of running jobs.
-create index job_running on job (epoch) where state = 3;
+alter table job_claim alter ids set storage external;
+
+create view job_running as
+  select job.* from job_claim cross join unnest(job_claim.ids) as taken(id)
+  -- One by one, by the key: a join might read the whole table.
+  cross join lateral (select * from job where job.id = taken.id and job.token = job_claim.token limit 1) as job;
 
 alter table job set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
                      autovacuum_analyze_scale_factor = 0.05);

@@ -10,7 +10,14 @@ import {
   stopOnSignals,
   warnOfSignals,
 } from './host/index.js'
-import { createDefineJob, type DefineJob, type JobEngine, JobRegistry, JobsService } from './jobs/index.js'
+import {
+  createDefineJob,
+  type DefineJob,
+  type JobEngine,
+  JobRegistry,
+  JobsService,
+  type ManualParts,
+} from './jobs/index.js'
 import {
   AlreadyAttached,
   codeOf,
@@ -49,24 +56,38 @@ export interface Forge {
   attach(app: HostApp, pool: HostPool, options?: AttachOptions): Promise<ForgeNode>
 }
 
+/**
+ * The way in of forge/testing: a node whose jobs run when they are asked for. Neither an option nor a variable of the
+ * environment leads to it, so that no production can come to stand without its workers by mistake. By its registered
+ * name it is found on an instance of another copy of the package (ESM and CommonJS) as well.
+ */
+export const attachManual = Symbol.for('forge.attachManual')
+
+export interface ManualAttachment {
+  readonly node: ForgeNode
+  readonly jobs: JobsService
+}
+
+export interface ManualForge extends Forge {
+  [attachManual](pool: HostPool, options: AttachOptions, manual: ManualParts): Promise<ManualAttachment>
+}
+
 /** Another instance beside the default one: for tests, or for two databases in one process. */
 export function createForge(): Forge {
   const registry = new JobRegistry()
   /** Null: not attached. A promise: starting; early calls wait for it. */
   let engine: JobEngine | Promise<JobEngine> | null = null
-  const begin = (app: HostApp, pool: HostPool, raw: AttachOptions | undefined): Promise<ForgeNode> => {
+  const begin = (given: Pick<Attachment, 'app' | 'pool' | 'raw' | 'manual'>): Promise<ManualAttachment> => {
     if (engine !== null) return Promise.reject(new AlreadyAttached())
     const starting = deferred<JobEngine>()
     starting.promise.catch(() => {})
     engine = starting.promise
     return attach({
-      app,
-      pool,
-      raw,
+      ...given,
       registry,
-      started: (jobs) => {
-        engine = jobs
-        starting.resolve(jobs)
+      started: ({ front }) => {
+        engine = front
+        starting.resolve(front)
       },
       ended: (error) => {
         engine = null
@@ -74,17 +95,19 @@ export function createForge(): Forge {
       },
     })
   }
-  return {
+  const forge: ManualForge = {
     job: createDefineJob(registry, () => engine),
     attach(app, pool, options) {
-      const attaching = begin(app, pool, options)
+      const attaching = begin({ app, pool, raw: options }).then(({ node }) => node)
       // Not awaiting attach is fine: a failed start is logged, and must not end the host as an unhandled rejection.
       attaching.catch((error: unknown) => {
         logOf(options).error(`forge did not start: ${messageOf(error)}`, { code: codeOf(error) })
       })
       return attaching
     },
+    [attachManual]: (pool, raw, manual) => begin({ app: null, pool, raw, manual }),
   }
+  return Object.defineProperty(forge, attachManual, { enumerable: false })
 }
 
 /** The logger that was asked for, if that much can be read of options that may be wrong. */
@@ -101,13 +124,14 @@ interface Attachment {
   readonly pool: HostPool
   readonly raw: AttachOptions | undefined
   readonly registry: JobRegistry
-  readonly started: (engine: JobEngine) => void
+  readonly manual?: ManualParts
+  readonly started: (jobs: JobsService) => void
   /** After a failed start, with its error, and after stop. */
   readonly ended: (error?: unknown) => void
 }
 
 /** Synchronous up to its first await: the routes are mounted, and what can be refused is refused. */
-async function attach(given: Attachment): Promise<ForgeNode> {
+async function attach(given: Attachment): Promise<ManualAttachment> {
   const front: Front = { view: null, release: () => {} }
   const ends = [stayAlive()]
   let parts: RuntimeParts | null = null
@@ -124,7 +148,7 @@ async function attach(given: Attachment): Promise<ForgeNode> {
     ends.push(heedSignals(given.app, node, assembly.runtime))
     front.view = viewOf(options, assembly)
     given.started(assembly.jobs)
-    return node
+    return { node, jobs: assembly.jobs }
   } catch (thrown) {
     const error = typed(thrown)
     await parts?.close()
@@ -176,6 +200,7 @@ function assemble(given: Attachment, options: ResolvedOptions, parts: RuntimePar
     registry: given.registry,
     works: options.roles.includes('worker'),
     transaction: <T>(fn: (tx: Tx) => Promise<T>) => transaction(fn),
+    manual: given.manual,
   })
   const services: readonly Service[] = [signals, cluster, jobs]
   return { runtime, version, signals, cluster, jobs, transaction, services, close }

@@ -10,7 +10,21 @@ export { createForge, type Forge } from './forge.js'
 export type { ForgeNode, Health, HealthCheck } from './node.js'
 export type { AttachOptions } from './options.js'
 export type { Access, Authorize } from './access/index.js'
-export type { HostPool, TransactionOptions, Tx } from './database/index.js'
+export {
+  type DrizzleTransaction,
+  fromDrizzle,
+  fromKnex,
+  fromKysely,
+  fromPrisma,
+  fromTypeOrm,
+  type HostPool,
+  type KnexTransaction,
+  type KyselyTransaction,
+  type PrismaTransaction,
+  type TransactionOptions,
+  type Tx,
+  type TypeOrmManager,
+} from './database/index.js'
 export type { HostApp, UsableApp } from './host/index.js'
 export {
   Discard,

@@ -26,7 +26,7 @@ export class MainLoopPulse implements Beater {
     this.#runtime = runtime
     this.#times = times
     this.#events = events
-    this.#session = runtime.db.open('pulse', Math.max(500, times.renewMs - deadlineSlackMs))
+    this.#session = runtime.db.open('pulse', { statementMs: Math.max(500, times.renewMs - deadlineSlackMs) })
   }
 
   start(epoch: string): void {

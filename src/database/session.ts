@@ -17,6 +17,8 @@ export interface SessionOptions {
   readonly purpose: string
   /** Server-side limit of one statement; the client gives up, and destroys the connection, a little later. */
   readonly statementMs: number
+  /** Server-side limit of a wait for a lock; default: as long as a statement, 5 s at most. */
+  readonly lockMs?: number
   /** Close after so long without a call; it opens again at the next one. Absent: stays open. */
   readonly idleMs?: number
 }
@@ -74,6 +76,10 @@ export class Session {
     return this.#exclusively((client) => this.#inTransaction(client, work))
   }
 
+  get #lockMs(): number {
+    return this.#options.lockMs ?? Math.min(this.#options.statementMs, 5_000)
+  }
+
   /** Waits for the call in hand, then closes. Later calls are refused with FORGE_STOPPED. */
   async close(): Promise<void> {
     this.#closed = true
@@ -100,7 +106,7 @@ export class Session {
 
   async #open(): Promise<Client> {
     const { purpose, statementMs } = this.#options
-    const limits = { statementMs, lockMs: Math.min(statementMs, 5_000) }
+    const limits = { statementMs, lockMs: this.#lockMs }
     const client = await this.#context.source.connect(`forge:${purpose}`, limits)
     const forget = (): void => {
       if (this.#client === client) this.#client = null
@@ -117,9 +123,8 @@ export class Session {
   async #inTransaction<T>(client: Client, work: (run: Run) => Promise<T>): Promise<T> {
     await this.#plain(client, begin)
     try {
-      const ms = String(this.#options.statementMs)
-      if (this.#context.source.pooler === 'transaction')
-        await this.#send(client, openTransaction, [ms, ms, '60000'])
+      const limits = [this.#options.statementMs, this.#lockMs, 60_000].map(String)
+      if (this.#context.source.pooler === 'transaction') await this.#send(client, openTransaction, limits)
       const result = await work((statement, values) => this.#send(client, statement, values ?? []))
       await this.#commit(client)
       return result

@@ -12,6 +12,9 @@ export interface Statement<Row = Record<string, unknown>> {
   readonly row?: Row
 }
 
+/** What a statement's rows are. */
+export type RowOf<S> = S extends Statement<infer Row> ? Row : never
+
 /** `name` is at most 63 bytes and unique: PostgreSQL cuts longer prepared names, and two would then collide. */
 export function statement<Row = Record<string, unknown>>(
   name: string,

@@ -1,4 +1,5 @@
 import { ForgeError } from '../kernel/index.js'
+import { adapterFor } from './adapters/foreign.js'
 
 /**
  * What forge needs of a transaction: node-postgres' own `query(text, values)`. A pg client inside BEGIN … COMMIT, the
@@ -8,7 +9,11 @@ export interface Tx {
   query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount?: number | null }>
 }
 
+/** On a `Tx` that an adapter made: the name of the adapter, for messages. */
+export const adaptedBy = Symbol.for('forge.adaptedBy')
+
 interface Suspect {
+  readonly [adaptedBy]?: string
   readonly query?: unknown
   readonly connect?: unknown
   readonly totalCount?: unknown
@@ -20,6 +25,13 @@ interface Suspect {
  * @throws ForgeError FORGE_TX_IS_POOL, FORGE_TX_FINISHED, FORGE_TX_INVALID
  */
 export function checkTx(tx: unknown): Tx {
+  const adapter = adapterFor(tx)
+  if (adapter !== null) {
+    throw new ForgeError(
+      'FORGE_TX_INVALID',
+      `An object of another library needs its adapter: ${adapter}(tx).`,
+    )
+  }
   const suspect = tx as Suspect | null | undefined
   if (typeof suspect !== 'object' || suspect === null || typeof suspect.query !== 'function') {
     throw new ForgeError('FORGE_TX_INVALID')
@@ -28,7 +40,8 @@ export function checkTx(tx: unknown): Tx {
     throw new ForgeError('FORGE_TX_IS_POOL')
   }
   if (typeof suspect.getTransactionStatus === 'function' && suspect.getTransactionStatus() !== 'T') {
-    throw new ForgeError('FORGE_TX_FINISHED')
+    const about = suspect[adaptedBy] === undefined ? undefined : `${suspect[adaptedBy]}():`
+    throw new ForgeError('FORGE_TX_FINISHED', about)
   }
   return tx as Tx
 }

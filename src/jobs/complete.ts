@@ -12,7 +12,7 @@ import {
 import type { Runtime } from '../runtime/index.js'
 import { describeError, type FinalState, type Finish, type Keep, stateNumber } from './job.js'
 import { resultLimits } from './options.js'
-import { currentClaims, finishedByToken, finishJobs, putBackJobs } from './queries/finish.js'
+import { type ClaimKey, currentClaims, finishedByToken, finishJobs, putBackJobs } from './queries/finish.js'
 import type { JobRun } from './run.js'
 
 /** What became of a write: accepted, or refused because the claim is no longer the current one. */
@@ -38,6 +38,8 @@ export interface FinisherContext {
   ensurePartitions(): Promise<void>
 }
 
+const keyOf = ({ id, token }: ClaimKey): string => id + token
+
 const batchMax = 1_000
 const laterMsMax = 5_000
 
@@ -58,9 +60,12 @@ export class Finisher {
     this.#context = context
   }
 
-  /** Resolves when the outcome is durable, or is known to be refused. */
-  write(run: JobRun, finish: Exclude<Finish, { kind: 'none' }>): Promise<Fate> {
-    const entry: Entry = { run, finish, settled: deferred<Fate>(), doubted: false, bare: false, tries: 0 }
+  /**
+   * Resolves when the outcome is durable, or is known to be refused. `doubted`: it was sent once before, and the answer
+   * never came.
+   */
+  write(run: JobRun, finish: Exclude<Finish, { kind: 'none' }>, doubted = false): Promise<Fate> {
+    const entry: Entry = { run, finish, settled: deferred<Fate>(), doubted, bare: false, tries: 0 }
     this.#entries.push(entry)
     void this.#drain()
     return entry.settled.promise
@@ -108,7 +113,7 @@ export class Finisher {
     else if (/^(22|54)/.test(code)) entry.bare = true
     if (code !== '23514' || entry.tries > 1) {
       this.#context.runtime.log.error(
-        `forge: could not write the end of job ${entry.run.row.id}: ${messageOf(error)}`,
+        `forge: could not write the end of job ${entry.run.id}: ${messageOf(error)}`,
       )
     }
     this.#putAside(entry)
@@ -129,27 +134,27 @@ export class Finisher {
     const written = new Set<string>()
     if (finals.length > 0) await this.#finish(finals, written)
     if (backs.length > 0) await this.#putBack(backs, written)
-    for (const entry of batch) if (written.has(entry.run.row.token)) entry.settled.resolve('written')
-    const missed = batch.filter((entry) => !written.has(entry.run.row.token))
+    for (const entry of batch) if (written.has(keyOf(entry.run))) entry.settled.resolve('written')
+    const missed = batch.filter((entry) => !written.has(keyOf(entry.run)))
     if (missed.length > 0) await this.#explain(missed)
   }
 
   async #finish(entries: readonly Entry[], written: Set<string>): Promise<void> {
     const values = finishArrays(entries.map((entry) => this.#finalOf(entry)))
-    for (const row of await this.#context.session.run(finishJobs, [...values, false])) written.add(row.token)
+    for (const row of await this.#context.session.run(finishJobs, [...values, false])) written.add(keyOf(row))
   }
 
   async #putBack(entries: readonly Entry[], written: Set<string>): Promise<void> {
     const backs = entries.map((entry) => ({ entry, finish: entry.finish as Finish & { kind: 'again' } }))
     const rows = await this.#context.session.run(putBackJobs, [
-      backs.map(({ entry }) => entry.run.row.id),
-      backs.map(({ entry }) => entry.run.row.token),
+      backs.map(({ entry }) => entry.run.id),
+      backs.map(({ entry }) => entry.run.token),
       backs.map(({ finish }) => stateNumber(finish.state)),
       backs.map(({ finish }) => finish.delayMs),
       backs.map(({ finish }) => finish.refund),
       backs.map(({ entry, finish }) => this.#errorOf(entry, finish.error)),
     ])
-    for (const row of rows) written.add(row.token)
+    for (const row of rows) written.add(keyOf(row))
   }
 
   /**
@@ -164,10 +169,10 @@ export class Finisher {
       missed.filter((entry) => entry.doubted),
     )
     for (const entry of missed) {
-      const { token } = entry.run.row
-      if (cancelled.has(token)) entry.settled.resolve('cancelled')
-      else if (current.has(token)) this.#putAside(entry)
-      else entry.settled.resolve(finished.has(token) ? 'written' : 'lost')
+      const key = keyOf(entry.run)
+      if (cancelled.has(key)) entry.settled.resolve('cancelled')
+      else if (current.has(key)) this.#putAside(entry)
+      else entry.settled.resolve(finished.has(key) ? 'written' : 'lost')
     }
   }
 
@@ -175,14 +180,14 @@ export class Finisher {
     if (entries.length === 0) return new Set()
     const values = finishArrays(entries.map((entry) => this.#cancelledOf(entry)))
     const rows = await this.#context.session.run(finishJobs, [...values, true])
-    return new Set(rows.map((row) => row.token))
+    return new Set(rows.map(keyOf))
   }
 
-  async #among(question: Statement<{ token: string }>, entries: readonly Entry[]): Promise<Set<string>> {
+  async #among(question: Statement<ClaimKey>, entries: readonly Entry[]): Promise<Set<string>> {
     if (entries.length === 0) return new Set()
-    const arrays = [entries.map((entry) => entry.run.row.id), entries.map((entry) => entry.run.row.token)]
+    const arrays = [entries.map((entry) => entry.run.id), entries.map((entry) => entry.run.token)]
     const rows = await this.#context.session.run(question, arrays)
-    return new Set(rows.map((row) => row.token))
+    return new Set(rows.map(keyOf))
   }
 
   #finalOf(entry: Entry): FinalRow {
@@ -228,8 +233,8 @@ export interface FinalRow {
 
 export function finishArrays(rows: readonly FinalRow[]): unknown[] {
   return [
-    rows.map(({ run }) => run.row.id),
-    rows.map(({ run }) => run.row.token),
+    rows.map(({ run }) => run.id),
+    rows.map(({ run }) => run.token),
     rows.map(({ state }) => stateNumber(state)),
     rows.map(({ result }) => result),
     rows.map(({ tooLarge }) => tooLarge),

@@ -1,5 +1,5 @@
 import { checkTx, type Tx } from '../database/index.js'
-import { encodeForgiving, ForgeError, type Logger, storableText } from '../kernel/index.js'
+import { encodeForgiving, ForgeError, type Logger, mixIds, storableText } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { finishArrays, keepMs } from './complete.js'
 import type { EnqueueOptions } from './enqueue.js'
@@ -9,7 +9,7 @@ import { resultLimits } from './options.js'
 import { cancelled, discarded, snooze } from './outcome.js'
 import type { ProgressWriter } from './progress.js'
 import { finishJobs, lockClaim } from './queries/finish.js'
-import { abortRun, type JobRun } from './run.js'
+import type { JobRun } from './run.js'
 
 export interface ContextParts {
   readonly runtime: Runtime
@@ -19,39 +19,102 @@ export interface ContextParts {
   readonly transaction: <T>(fn: (tx: Tx) => Promise<T>) => Promise<T>
 }
 
-/** The context of one run. A plain object, so that a handler can destructure it. */
-export function createContext(run: JobRun, parts: ContextParts): JobContext {
-  const { row, spec } = run
-  const { clock } = parts.runtime
-  return {
-    id: row.id,
-    name: spec.name,
-    queue: run.queue,
-    attempt: row.attempt,
-    attempts: row.attempts_max,
-    signal: run.controller.signal,
-    deadline: new Date(clock.wallMs() + run.deadlineMs - clock.monotonicMs()),
-    fence: { token: row.token, n: row.claims },
-    log: jobLogger(parts.runtime.log, run),
-    span: parts.runtime.span(spec.name),
-    progress: (percent, message) => parts.progress.note(run, percent, message),
-    enqueue: (job, input, options) => parts.enqueue(job.name, input, options) as Promise<JobHandle<never>>,
-    again: (input, options) => parts.enqueue(spec.name, input, options),
-    transaction: (fn) =>
-      parts.transaction(async (tx) => {
-        await holdClaim(run, tx, parts.runtime)
+/**
+ * The context of one run. Everything is made when it is asked for, since most handlers ask for little; and nothing needs
+ * `this`, so that a handler can take it apart.
+ */
+export class RunContext implements JobContext {
+  readonly #run: JobRun
+  readonly #parts: ContextParts
+
+  constructor(run: JobRun, parts: ContextParts) {
+    this.#run = run
+    this.#parts = parts
+  }
+
+  get id(): string {
+    return this.#run.id
+  }
+
+  get name(): string {
+    return this.#run.spec.name
+  }
+
+  get queue(): string {
+    return this.#run.queue
+  }
+
+  get attempt(): number {
+    return this.#run.row.attempt
+  }
+
+  get attempts(): number {
+    return this.#run.row.attempts_max
+  }
+
+  get signal(): AbortSignal {
+    return this.#run.signal
+  }
+
+  get deadline(): Date {
+    const { clock } = this.#parts.runtime
+    return new Date(clock.wallMs() + this.#run.deadlineMs - clock.monotonicMs())
+  }
+
+  /** The jobs of one claim share its token: mixed with the id it is this job's alone. */
+  get fence(): JobContext['fence'] {
+    return { token: mixIds(this.#run.token, this.#run.id), n: this.#run.row.claims }
+  }
+
+  get log(): Logger {
+    return jobLogger(this.#parts.runtime.log, this.#run)
+  }
+
+  get span(): JobContext['span'] {
+    return this.#parts.runtime.span(this.#run.spec.name)
+  }
+
+  get progress(): JobContext['progress'] {
+    return (percent, message) => this.#parts.progress.note(this.#run, percent, message)
+  }
+
+  get enqueue(): JobContext['enqueue'] {
+    return (job, input, options) => this.#parts.enqueue(job.name, input, options) as Promise<JobHandle<never>>
+  }
+
+  get again(): JobContext['again'] {
+    return (input, options) => this.#parts.enqueue(this.#run.spec.name, input, options)
+  }
+
+  get transaction(): JobContext['transaction'] {
+    return (fn) =>
+      this.#parts.transaction(async (tx) => {
+        await holdClaim(this.#run, tx, this.#parts.runtime)
         return fn(tx)
-      }),
-    complete: (result, options) => completeIn(run, result, { tx: options?.tx, parts }),
-    snooze,
-    cancel: cancelled,
-    discard: discarded,
+      })
+  }
+
+  get complete(): JobContext['complete'] {
+    return (result, options) => completeIn(this.#run, result, { tx: options?.tx, parts: this.#parts })
+  }
+
+  get snooze(): JobContext['snooze'] {
+    return snooze
+  }
+
+  get cancel(): JobContext['cancel'] {
+    return cancelled
+  }
+
+  get discard(): JobContext['discard'] {
+    return discarded
   }
 }
 
 /** Locks the job's row for the transaction, so that the lease cannot pass to another node before it ends. */
 async function holdClaim(run: JobRun, tx: Tx, runtime: Runtime): Promise<void> {
-  const { rows } = await tx.query(lockClaim.text(runtime.db.schema), [run.row.id, run.row.token])
+  run.heldRow = true
+  const { rows } = await tx.query(lockClaim.text(runtime.db.schema), [run.id, run.token])
   if (rows.length === 0) throw loseLease(run)
 }
 
@@ -83,8 +146,8 @@ async function completeIn(
 }
 
 function loseLease(run: JobRun): ForgeError {
-  const error = new ForgeError('FORGE_LEASE_LOST', `Job ${run.row.id}.`)
-  abortRun(run, 'lost', error)
+  const error = new ForgeError('FORGE_LEASE_LOST', `Job ${run.id}.`)
+  run.abort('lost', error)
   return error
 }
 

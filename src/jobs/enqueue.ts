@@ -222,7 +222,7 @@ export class Enqueuer {
   }
 
   #hint(row: Row, waits: boolean): void {
-    hintReady(this.#runtime.signals, row.queue, waits)
+    hintReady(this.#runtime.signals, { lane: row.lane, waits, due: null })
   }
 
   async #persist<T>(attempt: (repeat: boolean) => Promise<T>): Promise<T> {

@@ -1,9 +1,10 @@
-import { ForgeError, isForgeError, messageOf, type Timer } from '../kernel/index.js'
-import { type ContextParts, createContext } from './context.js'
+import { ForgeError, isForgeError, messageOf } from '../kernel/index.js'
+import { type ContextParts, RunContext } from './context.js'
 import type { Outcome } from './job.js'
 import { type Discard, outcomeKind, type HandlerOutcome, type RetryAfter } from './outcome.js'
+import { readInput } from './queries/claim.js'
 import { currentClaims } from './queries/finish.js'
-import { abortRun, type JobRun } from './run.js'
+import type { JobRun } from './run.js'
 import { validate } from './validate.js'
 
 /** How long a handler may take to settle after its signal aborted, before forge goes on without it. */
@@ -14,71 +15,87 @@ const stopGraceMs = 1_000
 /** The handler's own end: what it returned or threw. */
 type Settled = { readonly value: unknown } | { readonly error: unknown; readonly unusable?: boolean }
 
-export interface Execution {
-  /** What to write for the job; known at the latest `graceMs` after an abort. */
-  readonly outcome: Promise<Outcome>
-  /** When the handler itself is done; its slot is taken until then. */
-  readonly settled: Promise<unknown>
+/** Who is told how a run went. */
+export interface RunListener {
+  /** What to write for the job: when its handler is done, or at the latest `graceMs` after an abort. */
+  concluded(run: JobRun, outcome: Outcome): void
+  /** The handler itself is done; its slot is taken until then. */
+  settled(run: JobRun): void
 }
 
 /**
- * One job, one pipeline: parse the input → call the handler under its timeout → read how it ended → and, if it said
- * that it completed in its own transaction, ask PostgreSQL whether that transaction committed.
+ * One job, one pipeline: read and parse the input → call the handler → read how it ended → and, if it said that it
+ * completed in its own transaction, ask PostgreSQL whether that transaction committed. Never rejects.
  */
-export function execute(run: JobRun, parts: ContextParts): Execution {
-  const { clock } = parts.runtime
-  const watch = clock.timer(run.spec.timeoutMs, () => {
-    abortRun(run, 'timeout', new ForgeError('FORGE_JOB_TIMEOUT', `${run.spec.timeoutMs} ms.`))
-  })
-  const settled = handle(run, parts)
-  const outcome = Promise.race([settled, patience(run, parts)])
-    .then((end) => (run.completedInTx ? confirmCompletion(run, end, parts) : readEnd(run, end)))
-    .finally(() => watch.cancel())
-  return { outcome, settled }
+export async function execute(run: JobRun, parts: ContextParts, listener: RunListener): Promise<void> {
+  run.whenAborted(() => armPatience(run, parts, listener))
+  const end = await handle(run, parts)
+  run.settled = true
+  await conclude(run, end, { parts, listener })
+  listener.settled(run)
 }
 
 async function handle(run: JobRun, parts: ContextParts): Promise<Settled> {
-  let input: unknown
+  const { spec, row } = run
+  let input: unknown = row.input
   try {
-    input = await parseStored(run)
+    if (row.big) input = await fetchInput(run, parts)
+    if (spec.input) input = await parseStored(run, input)
   } catch (error) {
-    return { error, unusable: true }
+    return { error, unusable: isForgeError(error, 'FORGE_INPUT_INVALID') }
   }
   try {
-    const value = await run.spec.run(input, createContext(run, parts))
-    const plain = outcomeKind(value) !== null
-    return {
-      value: plain
-        ? value
-        : await validate(run.spec.output, value, {
-            what: `The result of '${run.spec.name}'`,
-            code: 'FORGE_RESULT_INVALID',
-          }),
-    }
+    const value = await spec.run(input, new RunContext(run, parts))
+    return { value: spec.output && outcomeKind(value) === null ? await parseResult(run, value) : value }
   } catch (error) {
     return { error: error === undefined ? new Error('undefined was thrown') : error }
   }
 }
 
+/** The first end counts: the handler's own, or that of the patience with it. */
+async function conclude(
+  run: JobRun,
+  end: Settled,
+  { parts, listener }: { readonly parts: ContextParts; readonly listener: RunListener },
+): Promise<void> {
+  if (run.concluded) return
+  run.concluded = true
+  listener.concluded(run, run.completedInTx ? await confirmCompletion(run, end, parts) : readEnd(run, end))
+}
+
+/** A handler that ignores its signal must not hold its job for ever. */
+function armPatience(run: JobRun, parts: ContextParts, listener: RunListener): void {
+  parts.runtime.clock.timer(run.aborted === 'stop' ? stopGraceMs : graceMs, () => {
+    void conclude(run, { error: run.reason }, { parts, listener })
+  })
+}
+
+/** @throws ForgeError FORGE_LEASE_LOST; what the connection throws: then the job is handed back */
+async function fetchInput(run: JobRun, { runtime }: ContextParts): Promise<unknown> {
+  try {
+    const [row] = await runtime.db.control.run(readInput, [run.id, run.token])
+    if (row) return row.input
+  } catch (error) {
+    run.abort(
+      'contact',
+      new ForgeError('FORGE_CONNECTION_LOST', `The input of job ${run.id}.`, { cause: error }),
+    )
+    throw error
+  }
+  const lost = new ForgeError('FORGE_LEASE_LOST', `Job ${run.id}.`)
+  run.abort('lost', lost)
+  throw lost
+}
+
 /** An input that was never given is stored as null: a schema for which it is optional wants to see undefined. */
-async function parseStored({ spec, row }: JobRun): Promise<unknown> {
+async function parseStored({ spec }: JobRun, input: unknown): Promise<unknown> {
   const what = { what: `The stored input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' } as const
-  if (row.input !== null || !spec.input) return validate(spec.input, row.input, what)
+  if (input !== null) return validate(spec.input, input, what)
   return validate(spec.input, undefined, what).catch(() => validate(spec.input, null, what))
 }
 
-/** Resolves `graceMs` after the signal aborted: a handler that ignores it must not hold its job for ever. */
-function patience(run: JobRun, parts: ContextParts): Promise<Settled> {
-  return new Promise((resolve) => {
-    let timer: Timer | null = null
-    const { signal } = run.controller
-    const arm = (): void => {
-      const ms = run.aborted === 'stop' ? stopGraceMs : graceMs
-      timer ??= parts.runtime.clock.timer(ms, () => resolve({ error: signal.reason as unknown }))
-    }
-    if (signal.aborted) arm()
-    else signal.addEventListener('abort', arm, { once: true })
-  })
+function parseResult({ spec }: JobRun, value: unknown): Promise<unknown> {
+  return validate(spec.output, value, { what: `The result of '${spec.name}'`, code: 'FORGE_RESULT_INVALID' })
 }
 
 function readEnd(run: JobRun, end: Settled): Outcome {
@@ -87,7 +104,7 @@ function readEnd(run: JobRun, end: Settled): Outcome {
   if (run.aborted === 'lost') return { kind: 'lost' }
   if (run.aborted === 'stop' || run.aborted === 'contact') return { kind: 'handBack' }
   if (run.aborted === 'cancel') return { kind: 'cancel' }
-  if (run.aborted === 'timeout') return { kind: 'threw', error: run.controller.signal.reason as unknown }
+  if (run.aborted === 'timeout') return { kind: 'threw', error: run.reason }
   // An input that does not parse will not parse next time either.
   if (end.unusable) return { kind: 'discard', reason: messageOf(error), error }
   return readError(error)
@@ -117,12 +134,12 @@ function readError(error: unknown): Outcome {
  */
 async function confirmCompletion(run: JobRun, end: Settled, parts: ContextParts): Promise<Outcome> {
   try {
-    const rows = await parts.runtime.db.control.run(currentClaims, [[run.row.id], [run.row.token]])
+    const rows = await parts.runtime.db.control.run(currentClaims, [[run.id], [run.token]])
     if (rows.length === 0) return { kind: 'completedInTx' }
   } catch {
     // Not known now. If it did not commit, the row still runs under this epoch: hand it back; if it did, no row is hit.
     return { kind: 'handBack' }
   }
   if (!('value' in end)) return readEnd(run, end)
-  return { kind: 'threw', error: new ForgeError('FORGE_COMPLETE_NOT_COMMITTED', `Job ${run.row.id}.`) }
+  return { kind: 'threw', error: new ForgeError('FORGE_COMPLETE_NOT_COMMITTED', `Job ${run.id}.`) }
 }

@@ -107,13 +107,15 @@ function explainEnd(job: StandingRow, state: JobState): Part {
 function explainRun(job: StandingRow): Part {
   const where =
     job.host === null ? `node ${job.node}` : `node ${job.node} (${plain(job.host)}, process ${job.pid})`
-  const run = `since ${time(job.claimed_at)} (${span(job.running_ms ?? 0)}) on ${where}, attempt ${job.attempt} of ${job.attempts_max}`
+  const run = `It was claimed at ${time(job.claimed_at)}, ${span(job.running_ms ?? 0)} ago, by ${where} for attempt ${job.attempt} of ${job.attempts_max}`
   const rest = { ...(job.claimed_at ? { at: job.claimed_at } : {}), ...(job.node ? { node: job.node } : {}) }
   const lost = job.host === null || job.node_state === 'dead'
   const fate = lost ? '; that node is lost, and the job is about to be taken back' : ''
-  if (!job.cancel_at) return { because: 'running', sentence: `It runs ${run}${fate}.`, ...rest }
+  // A node claims a little ahead, so what is claimed may still stand in its local queue.
+  if (!job.cancel_at)
+    return { because: 'running', sentence: `${run}${fate || ', and runs there or is about to'}.`, ...rest }
   const why = job.cancel_reason ? ` (${plain(job.cancel_reason)})` : ''
-  const sentence = `It runs ${run}; its cancel was asked for at ${time(job.cancel_at)}${why}, and its handler has not ended yet${fate}.`
+  const sentence = `${run}; its cancel was asked for at ${time(job.cancel_at)}${why}, and its handler has not ended yet${fate}.`
   return { because: 'cancelling', sentence, ...rest }
 }
 

@@ -11,7 +11,7 @@
  * what they did not reach (`change.ts`). Hints only make things sooner; polling finds all.
  */
 export type { Changed, ChangeOptions, EndOptions, Refused, RescheduleOptions } from './change.js'
-export { JobRegistry, type JobSettings, type RetryOptions } from './define.js'
+export { JobRegistry, type JobSettings, readPriority, type RetryOptions } from './define.js'
 export type { EnqueueOptions } from './enqueue.js'
 export type { Explanation } from './explain.js'
 export {
@@ -27,6 +27,7 @@ export {
 export { type JobError, type JobState, jobStates, type Priority } from './job.js'
 export { type Job, type JobCounts, type Jobs, openJobs } from './manage.js'
 export type { JobFilter, Which } from './filter.js'
+export { type Manual, type ManualParts, type NextFilter, type RunEnd } from './manual.js'
 export { jobsOptions } from './options.js'
 export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
 export { keepDays } from './prune.js'

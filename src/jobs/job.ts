@@ -38,6 +38,9 @@ export const firstFinal = stateNumber('completed')
 export const priorities = { background: 0, low: 25, normal: 50, high: 75, critical: 100 } as const
 export type Priority = keyof typeof priorities | number
 
+/** Inputs up to this many bytes, as PostgreSQL stores them, come with the claim; larger ones when the job starts. */
+export const inputBytesInline = 32_768
+
 /** Claims that a process died under, before the job is set aside. */
 export const crashesMax = 3
 /** From so many on a job is a suspect: one of them runs in a process at a time. */

@@ -1,7 +1,7 @@
 import { ForgeError, messageOf, storableText, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { currentClaims, saveProgress } from './queries/finish.js'
-import { abortRun, type JobRun } from './run.js'
+import type { JobRun } from './run.js'
 
 const everyMs = 500
 
@@ -41,25 +41,26 @@ export class ProgressWriter {
 
   /** The job is done: what was not written yet is of no interest. */
   forget(run: JobRun): void {
+    if (this.#pending.size === 0) return
     this.#pending.get(run)?.timer?.cancel()
     this.#pending.delete(run)
   }
 
   /** Nothing was written: its row is locked, by its own transaction perhaps, or the claim is no longer the current one. */
   async #judge(run: JobRun): Promise<void> {
-    const current = await this.#runtime.db.control.run(currentClaims, [[run.row.id], [run.row.token]])
+    const current = await this.#runtime.db.control.run(currentClaims, [[run.id], [run.token]])
     if (current.length > 0 || !this.#pending.has(run) || run.completedInTx) return
-    abortRun(run, 'lost', new ForgeError('FORGE_LEASE_LOST', `Job ${run.row.id}.`))
+    run.abort('lost', new ForgeError('FORGE_LEASE_LOST', `Job ${run.id}.`))
   }
 
   async #write(run: JobRun, pending: Pending): Promise<void> {
     pending.timer = null
     pending.lastMs = this.#runtime.clock.monotonicMs()
     try {
-      const rows = await this.#runtime.db.control.run(saveProgress, [run.row.id, run.row.token, pending.json])
+      const rows = await this.#runtime.db.control.run(saveProgress, [run.id, run.token, pending.json])
       if (rows.length === 0) await this.#judge(run)
     } catch (error) {
-      this.#runtime.log.debug(`forge: progress of ${run.row.id} not written: ${messageOf(error)}`)
+      this.#runtime.log.debug(`forge: progress of ${run.id} not written: ${messageOf(error)}`)
     }
   }
 }

@@ -3,7 +3,7 @@ import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { topics } from './hints.js'
 import { crashesMax, type Keep } from './job.js'
-import { quarantineJobs, rescueJobs } from './queries/upkeep.js'
+import { forgetClaims, quarantineJobs, rescueJobs } from './queries/upkeep.js'
 
 const dayMs = 86_400_000
 
@@ -38,14 +38,11 @@ export class Rescue {
     ])
     if (poison > 0)
       this.#runtime.log.error(`forge: quarantined ${poison} jobs that keep losing their process`)
+    await this.#run('forgetting claims', forgetClaims, [])
   }
 
   /** Each half by itself: a job that cannot be set aside must not keep others from being taken back. */
-  async #run(
-    what: string,
-    statement: Statement<{ id: string }>,
-    values: readonly unknown[],
-  ): Promise<number> {
+  async #run(what: string, statement: Statement<unknown>, values: readonly unknown[]): Promise<number> {
     try {
       return (await this.#runtime.db.control.run(statement, values)).length
     } catch (error) {

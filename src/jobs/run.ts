@@ -4,21 +4,75 @@ import type { ClaimedRow } from './queries/claim.js'
 /** Why forge aborted a handler; null while it did not. */
 export type AbortKind = 'timeout' | 'cancel' | 'stop' | 'contact' | 'lost'
 
-/** One claimed job on its way through this process: the record that every step of the pipeline reads and marks. */
-export interface JobRun {
+/** What is known of a job when it was claimed. */
+interface RunParts {
   readonly row: ClaimedRow
+  readonly token: string
   readonly spec: JobSpec
   readonly queue: string
-  readonly controller: AbortController
-  /** Monotonic milliseconds at which the timeout falls. */
-  readonly deadlineMs: number
-  aborted: AbortKind | null
-  /** `complete(result, { tx })` was called: the handler's return value no longer counts. */
-  completedInTx: boolean
+  /** Monotonic milliseconds of the claim's answer. */
+  readonly claimedMs: number
 }
 
-/** Aborts the handler's signal once; the first reason stands, except that a lost lease outranks all. */
-export function abortRun(run: JobRun, kind: AbortKind, reason: Error): void {
-  if (run.aborted === null || kind === 'lost') run.aborted = kind
-  if (!run.controller.signal.aborted) run.controller.abort(reason)
+/**
+ * One claimed job on its way through this process: the record that every step of the pipeline reads and marks. Its
+ * AbortController is made when somebody asks for the signal: most handlers never do.
+ */
+export class JobRun {
+  readonly row: ClaimedRow
+  /** Of the claim; the jobs of one claim share it. Every write names it together with the id. */
+  readonly token: string
+  readonly spec: JobSpec
+  readonly queue: string
+  readonly claimedMs: number
+  /** Monotonic milliseconds; 0 while the handler has not started. */
+  startedMs = 0
+  /** The handler itself is done. */
+  settled = false
+  /** Its end was read: what the handler does later no longer counts. */
+  concluded = false
+  deadlineMs = Number.POSITIVE_INFINITY
+  aborted: AbortKind | null = null
+  reason: Error | null = null
+  /** `complete(result, { tx })` was called: the handler's return value no longer counts. */
+  completedInTx = false
+  /** A transaction of its own may still hold its row: what ends it must not wait for that. */
+  heldRow = false
+  #controller: AbortController | null = null
+  #onAbort: (() => void) | null = null
+
+  constructor({ row, token, spec, queue, claimedMs }: RunParts) {
+    this.row = row
+    this.token = token
+    this.spec = spec
+    this.queue = queue
+    this.claimedMs = claimedMs
+  }
+
+  get id(): string {
+    return this.row.id
+  }
+
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController()
+      if (this.reason) this.#controller.abort(this.reason)
+    }
+    return this.#controller.signal
+  }
+
+  /** Aborts the handler's signal once; the first reason stands, except that a lost lease outranks all. */
+  abort(kind: AbortKind, reason: Error): void {
+    if (this.aborted === null || kind === 'lost') this.aborted = kind
+    if (this.reason) return
+    this.reason = reason
+    this.#controller?.abort(reason)
+    this.#onAbort?.()
+  }
+
+  /** Calls `listener` when forge aborts the run, or at once if it did. */
+  whenAborted(listener: () => void): void {
+    this.#onAbort = listener
+    if (this.reason) listener()
+  }
 }

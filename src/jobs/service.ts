@@ -1,16 +1,17 @@
 import { deathsSeen, type Membership } from '../cluster/index.js'
-import type { Tx } from '../database/index.js'
+import type { RowOf, Tx } from '../database/index.js'
 import { ForgeError, messageOf, type Resolved, type Service, type Timer } from '../kernel/index.js'
-import type { Runtime } from '../runtime/index.js'
+import type { Database, Runtime } from '../runtime/index.js'
 import { CommitWatch } from './commits.js'
 import { Finisher } from './complete.js'
 import type { JobRegistry, JobSpec } from './define.js'
 import { Enqueuer, type EnqueueOptions } from './enqueue.js'
 import { createHandle, type HandleParts, type JobEngine, type JobHandle } from './face.js'
-import { topics } from './hints.js'
+import { parseReady, topics } from './hints.js'
 import type { Keep } from './job.js'
 import { Lanes } from './lanes.js'
 import { StoredJobs } from './manage.js'
+import { Manual, type ManualParts } from './manual.js'
 import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
@@ -31,15 +32,27 @@ export interface JobsParts {
   /** False on nodes without the worker role: they enqueue, look and rescue, but run nothing. */
   readonly works: boolean
   readonly transaction: <T>(fn: (tx: Tx) => Promise<T>) => Promise<T>
+  /** For tests: no job runs by itself. */
+  readonly manual?: ManualParts | undefined
 }
 
 const provenPollMs = 5_000
 const blindPollMs = 1_000
+const foreignMax = 10_000
+/** A trip carries many jobs: what it cannot write at once goes by the finisher, which passes over locked rows. */
+const tripLockMs = 100
+
+/** Nobody waits at gates yet. */
+const noAdmission = { request: () => {} }
 
 /** Everything of this room that lives in one process. */
 export class JobsService implements Service, JobEngine {
   readonly name = 'jobs'
   readonly jobs: StoredJobs
+  /** What runs jobs one by one when a test asks for it; null on every ordinary node. */
+  readonly manual: Manual | null
+  /** What definitions and handlers enqueue through: this service, unless a test stands in between. */
+  readonly front: JobEngine
   readonly #parts: JobsParts
   readonly #lanes: Lanes
   readonly #commits: CommitWatch
@@ -61,38 +74,37 @@ export class JobsService implements Service, JobEngine {
   /** How many lanes the last look saw: when it rises, a lane may have come up that this process can serve. */
   #lanesSeen = -1
   #stopped = false
+  /** Lanes that were announced and are not served here: they cost no second look. */
+  readonly #foreign = new Set<number>()
 
   constructor(parts: JobsParts) {
     this.#parts = parts
     const { runtime, options } = parts
     const keep: Keep = { completedMs: options.retention.completed, discardedMs: options.retention.discarded }
-    this.#slots = new Slots(options.queues, options.concurrency)
+    this.#results = new Results(runtime)
+    const { registry } = parts
+    this.jobs = new StoredJobs({ runtime, keep, registry, results: this.#results, admission: noAdmission })
+    this.manual = parts.manual ? this.#makeManual(parts.manual) : null
+    this.front = parts.manual?.front(this) ?? this
+    this.#slots = this.manual?.slots ?? new Slots(options.queues, options.concurrency)
     this.#lanes = new Lanes(runtime.db)
     this.#commits = new CommitWatch(runtime)
     this.#enqueuer = new Enqueuer(runtime, this.#lanes, this.#commits)
-    this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts
     this.#upkeep = new Upkeep({ runtime, membership, retention: this.#retention, rescue: this.#rescue })
-    this.jobs = new StoredJobs({
-      runtime,
-      keep,
-      registry: parts.registry,
-      results: this.#results,
-      // Nobody waits at gates yet.
-      admission: { request: () => {} },
-    })
     this.#handleParts = {
       result: (id, given, committed) => this.#results.wait(id, given, committed),
       cancel: async (id, reason) => (await this.jobs.cancel(id, reason)).ids.length > 0,
     }
     this.#worker = parts.works ? this.#makeWorker(keep) : null
+    this.manual?.use(this.#worker)
   }
 
   /** Jobs that run here now. */
   get running(): number {
-    return this.#worker?.running ?? 0
+    return this.#worker?.runner.size ?? 0
   }
 
   async start(): Promise<void> {
@@ -171,18 +183,28 @@ export class JobsService implements Service, JobEngine {
     await this.#upkeep.round()
     if (!this.#worker) return
     const { db } = this.#parts.runtime
-    const [seen] = await db.control.run(lookAround, [
-      this.#worker.laneIds,
-      this.#parts.membership.epoch,
-      this.#worker.runningIds,
-    ])
+    const seen = await this.#lookAround(this.#worker, db)
     if (!seen) return
     if (seen.lanes !== this.#lanesSeen) await this.#refresh()
     this.#lanesSeen = seen.lanes
-    if (seen.cancelled) this.#worker.cancel(seen.cancelled)
+    if (seen.cancelled) this.#worker.runner.cancel(seen.cancelled)
     if (seen.strays) await this.#worker.releaseStrays(seen.strays)
-    if (seen.ready) this.#worker.wake()
+    if (seen.ready) this.#worker.wake(seen.ready)
+    if (seen.suspects) await this.#worker.claimSuspect()
     if (seen.next_ms !== null) this.#armDue(seen.next_ms)
+  }
+
+  async #lookAround(worker: Worker, { control }: Database): Promise<RowOf<typeof lookAround> | undefined> {
+    const { claims, runner, laneIds } = worker
+    const known = claims.tokens
+    const spent = claims.takeSpent()
+    try {
+      const values = [laneIds, runner.ids, this.#parts.membership.epoch, known, spent]
+      return (await control.run(lookAround, values))[0]
+    } catch (error) {
+      claims.giveSpent(spent)
+      throw error
+    }
   }
 
   #armPoll(): void {
@@ -207,7 +229,7 @@ export class JobsService implements Service, JobEngine {
     this.#dueAt = Number.POSITIVE_INFINITY
     try {
       const rows = await this.#parts.runtime.db.control.run(promoteDue)
-      if (rows.length > 0) this.#worker?.wake()
+      if (rows.length > 0) this.#worker?.wake(rows.map(({ lane }) => lane))
     } catch (error) {
       this.#parts.runtime.log.debug(`forge: could not promote due jobs: ${messageOf(error)}`)
     }
@@ -227,19 +249,30 @@ export class JobsService implements Service, JobEngine {
 
   async #refresh(): Promise<void> {
     await this.#worker?.refreshLanes()
+    for (const lane of this.#foreign) if (this.#worker?.frontier.serves(lane)) this.#foreign.delete(lane)
   }
 
   #onReady(keys: readonly string[] | null): void {
     if (!this.#worker) return
     if (keys === null) return void this.tick()
-    const served = keys.filter((queue) => this.#slots.serves(queue))
-    if (!this.#worker.knows(served)) void this.tick()
-    else if (served.length > 0) this.#worker.wake(served)
+    for (const key of keys) {
+      const ready = parseReady(key)
+      if (ready && this.#worker.frontier.serves(ready.lane)) this.#worker.wake([ready.lane], ready.due)
+      else if (ready && !this.#foreign.has(ready.lane)) this.#meet(ready.lane)
+    }
+  }
+
+  /** A lane that this process does not serve, or not yet: a look tells. */
+  #meet(lane: number): void {
+    if (this.#foreign.size >= foreignMax) this.#foreign.clear()
+    this.#foreign.add(lane)
+    this.#lanesSeen = -1
+    void this.tick()
   }
 
   #onCancel(keys: readonly string[] | null): void {
     // A hint is only a hint: the marks in the table say what was cancelled.
-    if (keys === null || this.#worker?.runsAny(keys)) void this.tick()
+    if (keys === null || this.#worker?.runner.hasAny(keys)) void this.tick()
   }
 
   /** A definition of another instance may be handed to `job.enqueue`. */
@@ -249,9 +282,17 @@ export class JobsService implements Service, JobEngine {
     return spec
   }
 
-  #makeWorker(keep: Keep): Worker {
+  #makeManual(given: ManualParts): Manual {
     const { runtime, membership, registry } = this.#parts
-    const [work, finish] = [runtime.db.open('work'), runtime.db.open('finish')]
+    const promote = () => runtime.db.control.run(promoteDue)
+    return new Manual({ runtime, membership, registry, jobs: this.jobs, promote }, given)
+  }
+
+  #makeWorker(keep: Keep): Worker {
+    const { runtime, membership } = this.#parts
+    const registry = this.manual?.registry ?? this.#parts.registry
+    const work = runtime.db.open('work', { lockMs: tripLockMs })
+    const finish = runtime.db.open('finish', { lockMs: tripLockMs })
     this.#closers.push(
       () => work.close(),
       () => finish.close(),
@@ -263,14 +304,16 @@ export class JobsService implements Service, JobEngine {
       membership,
       registry,
       session: work,
+      handInSession: finish,
       lanes: this.#lanes,
       slots: this.#slots,
       finisher: new Finisher({ runtime, session: finish, keep, ensurePartitions: ensure }),
+      suspectEnded: () => void this.tick(),
       context: {
         runtime,
         keep,
         progress,
-        enqueue: (name, input, given) => this.enqueue(name, input, given),
+        enqueue: (name, input, given) => this.front.enqueue(name, input, given),
         transaction: this.#parts.transaction,
       },
     })

@@ -12,11 +12,11 @@ export class Slots {
   }
 
   serves(queue: string): boolean {
-    return this.#size(queue) > 0
+    return this.size(queue) > 0
   }
 
   free(queue: string): number {
-    return Math.max(0, this.#size(queue) - (this.#taken.get(queue) ?? 0))
+    return Math.max(0, this.size(queue) - (this.#taken.get(queue) ?? 0))
   }
 
   take(queue: string): void {
@@ -27,9 +27,17 @@ export class Slots {
     this.#taken.set(queue, (this.#taken.get(queue) ?? 1) - 1)
   }
 
-  #size(queue: string): number {
+  size(queue: string): number {
     const option = this.#options.get(queue) ?? this.#options.get('*')
     if (option === false) return 0
     return option?.concurrency ?? this.#concurrency
+  }
+
+  weight(_queue: string): number {
+    return 1
+  }
+
+  isPaused(_queue: string): boolean {
+    return false
   }
 }

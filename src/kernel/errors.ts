@@ -72,11 +72,16 @@ export const errorCatalogue = {
     'PostgreSQL ended the statement: it ran longer than its limit, or somebody cancelled it. Nothing of it was done. Ask for less (a narrower filter), or look for locks and load.',
   FORGE_STOPPED: 'forge was stopped.',
   FORGE_TEST_DEADLINE: 'A wait of the test kit passed its deadline.',
+  FORGE_TEST_ENDLESS:
+    'Jobs make jobs without end, so it seems. Bound it in the test: drain({ max }), or less to run in place.',
+  FORGE_TEST_NOT_ALONE:
+    'It would take the jobs of this test. Stop it, or give each test process a schema of its own: testForge(forge, pool, { schema }).',
   FORGE_TEST_PROCESS_ENDED: 'A process of the test kit ended before it did what was waited for.',
   FORGE_TX_FINISHED: 'The transaction is finished, or was never begun. Pass a client inside BEGIN … COMMIT.',
-  FORGE_TX_INVALID: "tx needs node-postgres' query(text, values).",
+  FORGE_TX_INVALID:
+    "tx needs node-postgres' query(text, values), or an adapter: fromDrizzle, fromKysely, fromKnex, fromPrisma, fromTypeOrm.",
   FORGE_TX_IS_POOL:
-    'tx is a Pool: each query may run on another connection. Check out one client and BEGIN on it.',
+    'This is a pool: each query may run on another connection. Check out one client and BEGIN on it, or pass the transaction itself.',
 } as const
 
 export type ForgeErrorCode = keyof typeof errorCatalogue

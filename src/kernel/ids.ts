@@ -5,6 +5,13 @@ export function randomId(): string {
   return randomUUID()
 }
 
+/** A UUID made of two: differs whenever one of them does. */
+export function mixIds(one: string, other: string): string {
+  const bits = (id: string): bigint => BigInt(`0x${id.replaceAll('-', '')}`)
+  const text = (bits(one) ^ bits(other)).toString(16).padStart(32, '0')
+  return text.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+}
+
 const hex = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 

@@ -20,7 +20,7 @@ export {
   type ForgeErrorCode,
 } from './errors.js'
 export { encodeForgiving, encodeStrict, storable, storableText } from './gate.js'
-export { idFactory, isUuid, randomId } from './ids.js'
+export { idFactory, isUuid, mixIds, randomId } from './ids.js'
 export { startAll, stopAll, type Service } from './lifecycle.js'
 export { quietLogger, silentLogger, type Logger } from './log.js'
 export { createNewsDesk, news, type NewsDesk } from './news.js'

@@ -24,7 +24,7 @@ export interface Database {
   /** Lists, counts and look-ups for people; opens when used, closes after 30 s idle. */
   readonly reader: Session
   /** Another reserved connection, owned and closed by the caller. */
-  open(purpose: string, statementMs?: number): Session
+  open(purpose: string, limits?: { readonly statementMs?: number; readonly lockMs?: number }): Session
 }
 
 /** What every service is given: small, frozen, the same for all. */
@@ -75,7 +75,8 @@ export function createRuntime(
       schema,
       control,
       reader,
-      open: (purpose: string, ms = statementMs) => new Session(context, { purpose, statementMs: ms }),
+      open: (purpose: string, limits?: Parameters<Database['open']>[1]) =>
+        new Session(context, { statementMs, ...limits, purpose }),
     }),
     clock,
     log: config.logger,

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type pg from 'pg'
 import { createForge } from '../../src/index.js'
 import { call, urlWith } from '../cli/command.js'
+import { markClaimed } from '../support/claimed.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
 import { blocks, page } from './pages.js'
@@ -91,11 +92,7 @@ describe('a role with exactly what the page grants', () => {
     const first = await attach()
     const handle = await work.enqueue({}, { delay: '1h' })
     await first.stop()
-    await owned.query(
-      `update forge.job set state = 3, token = gen_random_uuid(), node = gen_random_uuid(), epoch = gen_random_uuid(),
-              attempt = 1 where id = $1`,
-      [handle.id],
-    )
+    await markClaimed(owned, [handle.id])
     await owned.query('delete from forge.chore')
     await using node = await attach()
     await until(async () => (await node.jobs.get(handle.id))?.state === 'completed', {

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { ClientSource, quoteSchema, Session } from '../../src/database/index.js'
-import { claimJobs } from '../../src/jobs/queries/claim.js'
+import { fetchSuspect, trip } from '../../src/jobs/trip.js'
 import { systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 
 const database = useDatabase()
+const nobody = '00000000-0000-0000-0000-000000000000'
 
 /** A node row with the given lease, and three available jobs in one lane. */
 async function setup(node: { state?: string; leaseMs?: number } = {}) {
@@ -31,36 +32,42 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
   }
   const open = (): Session => new Session(context, { purpose: 'test', statementMs: 5_000 })
   const session = open()
-  const claim = (as: { epoch?: string; free?: number; from?: Session; suspects?: boolean } = {}) =>
-    (as.from ?? session).run(claimJobs, [
-      id,
-      as.epoch ?? epoch,
-      [lane?.id],
-      [0],
-      [as.free ?? 10],
-      as.suspects ?? true,
-    ])
-  return { claim, session, open }
+  const start = { due: 0, id: nobody }
+  const claimWith = async (as: { epoch?: string; free?: number; from?: Session } = {}) => {
+    const free = as.free ?? 10
+    const reading = { lane: { id: lane?.id ?? 0, queue: id, name: id }, reads: free, from: start }
+    const member = { nodeId: id, epoch: as.epoch ?? epoch }
+    const load = { done: [], spent: [], wanted: [{ n: free, readings: [reading] }] }
+    return trip(as.from ?? session, member, load)
+  }
+  const claim = async (as?: Parameters<typeof claimWith>[0]) => (await claimWith(as)).rows
+  const suspect = async () => {
+    const { rows } = await fetchSuspect(session, { nodeId: id, epoch }, [lane?.id ?? 0])
+    return rows
+  }
+  const tokens = (): Promise<{ token: string }[]> =>
+    database.query('select token::text from forge.job where lane = $1 and state = 3', [lane?.id])
+  return { claim, claimWith, suspect, session, open, tokens }
 }
 
 describe('the claim statement', () => {
-  it('gives the most due jobs, up to the free slots, each with a token of its own', async () => {
-    const { claim, session } = await setup()
-    const rows = await claim({ free: 2 })
+  it('gives the most due jobs, up to the free slots, under the token of the claim', async () => {
+    const { claim, claimWith, session, tokens } = await setup()
+    const { rows, token } = await claimWith({ free: 2 })
     expect(rows.map((row) => row.input).sort()).toEqual([1, 2])
-    expect(new Set(rows.map((row) => row.token)).size).toBe(2)
+    expect(await tokens()).toEqual([{ token }, { token }])
     expect(rows.every((row) => row.attempt === 1 && row.claims === 1)).toBe(true)
     expect((await claim()).map((row) => row.input)).toEqual([3])
     expect(await claim()).toEqual([])
     await session.close()
   })
 
-  it('gives one suspect at most, and none while one runs', async () => {
-    const { claim, session } = await setup()
+  it('leaves suspects to a claim of their own, which gives one', async () => {
+    const { claim, suspect, session } = await setup()
     await database.query(`update forge.job set crashes = 2 where state = 2 and input <> '3'`)
-    expect((await claim({ suspects: false })).map((row) => row.input)).toEqual([3])
-    expect((await claim()).map((row) => row.input)).toEqual([1])
-    expect((await claim()).map((row) => row.input)).toEqual([2])
+    expect((await claim()).map((row) => row.input)).toEqual([3])
+    expect((await suspect()).map((row) => row.input)).toEqual([1])
+    expect((await suspect()).map((row) => row.input)).toEqual([2])
     await session.close()
   })
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { Discard } from '../../src/index.js'
 import { deferred } from '../../src/kernel/index.js'
+import { markClaimed } from '../support/claimed.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -130,11 +131,7 @@ describe('hints and marks', () => {
     const first = await attach({ roles: ['gateway'], lease })
     const { id } = await job.enqueue({})
     await first.stop()
-    await database.query(
-      `update forge.job set state = 3, token = gen_random_uuid(), node = gen_random_uuid(), epoch = gen_random_uuid(),
-              attempt = 1, claims = 1, claimed_at = now(), cancel_at = now(), cancel_reason = 'no longer' where id = $1`,
-      [id],
-    )
+    await markClaimed(database, [id], { set: { cancel_at: new Date(), cancel_reason: 'no longer' } })
     await database.query(`update forge.chore set next_at = '-infinity'`)
     await using node = await attach({ lease })
     await until(async () => (await node.jobs.get(id))?.state === 'cancelled', { label: 'cancelled' })

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { deferred } from '../../src/kernel/index.js'
+import { markClaimed } from '../support/claimed.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -111,28 +112,22 @@ describe('rescue', () => {
     const job = forge.job('stray', { queue: 'stray', run: (_input: unknown, job) => job.attempt })
     await using node = await attach()
     const { id } = await job.enqueue({}, { delay: '1h' })
-    await database.query(
-      `update forge.job set state = 3, token = gen_random_uuid(), node = node.id, epoch = node.epoch, attempt = 1,
-              claims = 1, claimed_at = now() - interval '16 s'
-       from forge.node where node.id = $2 and job.id = $1`,
-      [id, node.id],
-    )
+    const [row] = await database.query<{ epoch: string }>('select epoch from forge.node where id = $1', [
+      node.id,
+    ])
+    await markClaimed(database, [id], { node: node.id, epoch: row?.epoch ?? '', agoMs: 16_000 })
     await until(async () => (await node.jobs.get(id))?.state === 'completed', { label: 'run after all' })
     expect(await node.jobs.get(id)).toMatchObject({ attempt: 1, crashes: 0, result: 1 })
   })
 
   /** As if a process had claimed these jobs and died: they run under a lease that is dead. */
   async function orphan(ids: readonly string[], crashes: number): Promise<void> {
-    await database.query(
-      `with dead as (
-         insert into forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
-         values (gen_random_uuid(), gen_random_uuid(), 'active', 'gone', 1, '0', '{}', '{}', now() - interval '1 s')
-         returning id, epoch)
-       update forge.job set state = 3, token = gen_random_uuid(), node = dead.id, epoch = dead.epoch, attempt = 1,
-              claims = 1, claimed_at = now(), crashes = $2
-       from dead where job.id = any($1)`,
-      [ids, crashes],
+    const [dead] = await database.query<{ node: string; epoch: string }>(
+      `insert into forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
+       values (gen_random_uuid(), gen_random_uuid(), 'active', 'gone', 1, '0', '{}', '{}', now() - interval '1 s')
+       returning id as node, epoch`,
     )
+    await markClaimed(database, ids, { ...dead, set: { crashes } })
   }
 })
 

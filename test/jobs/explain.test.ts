@@ -10,12 +10,11 @@ import { until } from '../support/until.js'
 const database = useDatabase()
 const nobody = '00000000-0000-7000-8000-000000000000'
 
-/** Jobs of one kind that nobody here claims; what the nodes say they serve is written by the test. */
+/** Jobs of one kind, and a node that runs none; workers are made by the test. */
 async function idle(name: string, settings: { capability?: string; queue?: string } = {}) {
   const { forge, attach } = setup(database)
-  const queue = settings.queue ?? name
-  const job = forge.job(name, { queue, ...settings, run: () => null })
-  const node = await attach({ queues: { '*': false } })
+  const job = forge.job(name, { queue: settings.queue ?? name, ...settings, run: () => null })
+  const node = await attach({ roles: ['gateway'] })
   return { node, job, lane: () => laneOf(name) }
 }
 
@@ -24,10 +23,26 @@ async function laneOf(name: string): Promise<number> {
   return row?.id as number
 }
 
-async function serves(node: ForgeNode, lanes: readonly number[]): Promise<void> {
+/** A worker that lives, and says that it serves these lanes; null: it has not said yet. Answers with its id. */
+async function worker(
+  lanes: readonly number[] | null,
+  capabilities: readonly string[] = [],
+): Promise<string> {
+  const [row] = await database.query<{ id: string }>(
+    `insert into forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
+     values (gen_random_uuid(), gen_random_uuid(), 'active', 'elsewhere', 1, '0', '{worker}', $1, now() + interval '1 hour')
+     returning id`,
+    [capabilities],
+  )
+  const id = row?.id as string
+  if (lanes) await serves(id, lanes)
+  return id
+}
+
+async function serves(node: string, lanes: readonly number[]): Promise<void> {
   await database.query(
     'insert into forge.job_worker values ($1, $2) on conflict (node) do update set lanes = excluded.lanes',
-    [node.id, lanes],
+    [node, lanes],
   )
 }
 
@@ -40,6 +55,7 @@ async function reached(node: ForgeNode, id: string, because: Explanation['becaus
 afterEach(async () => {
   await database.query('delete from forge.job_worker')
   await database.query('delete from forge.job_queue')
+  await database.query('delete from forge.node')
   await database.query('delete from forge.job')
 })
 
@@ -84,7 +100,7 @@ describe('explain', () => {
     expect(running).toMatchObject({ state: 'running', node: node.id })
     expect(running.sentence).toMatch(
       new RegExp(
-        `^It runs since \\S+ \\(\\d+ m?s\\) on node ${node.id} \\(.+, process ${process.pid}\\), attempt 2 of 3\\.$`,
+        `^It was claimed at \\S+, \\d+ m?s ago, by node ${node.id} \\(.+, process ${process.pid}\\) for attempt 2 of 3, and runs there or is about to\\.$`,
       ),
     )
 
@@ -129,7 +145,7 @@ describe('explain', () => {
     )
     const { sentence } = await node.jobs.explain(id)
     expect(sentence).toContain(
-      `on node ${nobody}, attempt 1 of 5; that node is lost, and the job is about to be taken back.`,
+      `by node ${nobody} for attempt 1 of 5; that node is lost, and the job is about to be taken back.`,
     )
   })
 
@@ -212,36 +228,40 @@ describe('explain of a job that nobody serves', () => {
     await using _node = node
     const { id } = await job.enqueue({})
     const sentence = async (): Promise<string> => (await node.jobs.explain(id)).sentence
+    const other = await worker(null)
     // As long as no worker has said what it serves, nothing is concluded from that.
     expect((await node.jobs.explain(id)).because).toBe('next')
-    await serves(node, [0])
+    await serves(other, [])
     expect(await sentence()).toBe(
       `The one live worker does not serve 'lacking' in queue 'lacking': it is not defined there, or option queues leaves that queue out.`,
     )
-    const [other] = await database.query<{ id: number }>(
+    const [queue] = await database.query<{ id: number }>(
       `insert into forge.job_lane (queue, name) values ('elsewhere', 'lacking') returning id`,
     )
-    await serves(node, [other?.id as number])
+    await serves(other, [queue?.id as number])
     expect(await sentence()).toBe(
       `The one live worker does not serve its queue 'lacking'; 'lacking' is served in 'elsewhere' only.`,
     )
     const [newer] = await database.query<{ id: number }>(
       `insert into forge.job_lane (queue, name, version) values ('lacking', 'lacking', 2) returning id`,
     )
-    await serves(node, [newer?.id as number])
+    await serves(other, [newer?.id as number])
     expect(await sentence()).toBe(`The one live worker does not serve version 1 of 'lacking', only 2.`)
-    await serves(node, [await lane()])
+    await serves(other, [await lane()])
     expect((await node.jobs.explain(id)).because).toBe('next')
   })
 
   it('says which capability nobody declares', async () => {
     const { node, job } = await idle('able', { capability: 'media' })
     await using _node = node
-    await using _other = await setup(database).attach()
     const { id } = await job.enqueue({})
-    await serves(node, [0])
+    for (const capabilities of [[], ['gpu']]) await worker([], capabilities)
     expect((await node.jobs.explain(id)).sentence).toBe(
       `None of the 2 live workers declares the capability 'media', which 'able' needs.`,
+    )
+    await worker([], ['media'])
+    expect((await node.jobs.explain(id)).sentence).toMatch(
+      /^None of the 3 live workers serves 'able' in queue/,
     )
   })
 
@@ -249,8 +269,8 @@ describe('explain of a job that nobody serves', () => {
     const { node, job, lane } = await idle('gone')
     await using _node = node
     const { id } = await job.enqueue({})
-    await serves(node, [0])
-    await database.query('insert into forge.job_worker values ($1, $2)', [nobody, [await lane()]])
+    await worker([])
+    await serves(nobody, [await lane()])
     expect((await node.jobs.explain(id)).because).toBe('unserved')
     await database.query(`update forge.node set state = 'draining'`)
     expect((await node.jobs.explain(id)).sentence).toMatch(/^No node with the role worker is alive/)
@@ -262,7 +282,7 @@ describe('explain of a job that could run', () => {
     const { node, job, lane } = await idle('line')
     await using _node = node
     const { id } = await job.enqueue({}, { priority: 'background' })
-    await serves(node, [await lane()])
+    await worker([await lane()])
     const sentence = async (): Promise<string> => (await node.jobs.explain(id)).sentence
     expect(await sentence()).toBe(
       `Nothing holds it back: it is the next of its queue and starts as soon as a node has a slot for it; 0 of its queue 'line' run now.`,
@@ -290,14 +310,17 @@ describe('explain of a job that could run', () => {
   it('says that a suspect waits for another suspect', async () => {
     const { node, job, lane } = await idle('suspect')
     await using _node = node
-    await serves(node, [await lane()])
     const [a, b] = (await job.enqueueMany([1, 2])).map(({ id }) => id) as [string, string]
+    const other = await worker([await lane()])
     await database.query('update forge.job set crashes = 2')
     expect((await node.jobs.explain(b)).because).toBe('outranked')
+    // A suspect is claimed by itself, so it is in the way of other suspects only.
+    const fresh = await job.enqueue({})
+    expect(await node.jobs.explain(fresh.id)).toMatchObject({ because: 'next', ahead: 0 })
     await database.query(
       `update forge.job set state = 3, token = gen_random_uuid(), node = node.id, epoch = node.epoch, claimed_at = now()
        from forge.node where node.id = $2 and job.id = $1`,
-      [a, node.id],
+      [a, other],
     )
     expect(await node.jobs.explain(b)).toMatchObject({
       because: 'suspect',
@@ -309,12 +332,16 @@ describe('explain of a job that could run', () => {
   })
 })
 
-it('what a node said it serves is forgotten when the node is gone altogether', async () => {
-  await database.query('insert into forge.job_worker values ($1, $2)', [nobody, [1]])
+it('explain goes by what real workers say of themselves, and forgets those that are gone altogether', async () => {
+  await serves(nobody, [1])
   await database.query(`update forge.chore set next_at = '-infinity'`)
-  const { node } = await idle('forgotten')
-  await using _node = node
-  await serves(node, [1])
+  const { forge, attach } = setup(database)
+  const job = forge.job('said', { run: () => null })
+  await using node = await attach({ queues: { left: false }, concurrency: 1 })
+  await (await job.enqueue({})).result()
+  const { id } = await job.enqueue({}, { queue: 'left' })
+  const says = `The one live worker does not serve its queue 'left'; 'said' is served in 'default' only.`
+  await until(async () => (await node.jobs.explain(id)).sentence === says, { label: 'it has said so' })
   const left = () => database.query<{ node: string }>('select node from forge.job_worker')
   await until(async () => (await left()).length === 1, { label: 'the stale row is removed' })
   expect(await left()).toEqual([{ node: node.id }])

@@ -61,8 +61,12 @@ const startsBlocked = 'gates[1] is not null'
 export const retryFinished = statement<{ id: string; gates: string[] | null }>(
   'forge_retry_finished',
   (s) => `
-  with taken as (
-    delete from ${s}.job_history h where h.id = any($1::uuid[]) and h.state = any($2::smallint[]) and h.state in (6, 7, 8)
+  with chosen as (
+    select id from ${s}.job_history
+    where id = any($1::uuid[]) and state = any($2::smallint[]) and state in (6, 7, 8)
+    order by id for update skip locked
+  ), taken as (
+    delete from ${s}.job_history h using chosen where h.id = chosen.id and h.state in (6, 7, 8)
     returning h.*
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)

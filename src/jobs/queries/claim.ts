@@ -1,67 +1,155 @@
 import { liveLease } from '../../cluster/index.js'
 import { statement } from '../../database/index.js'
-import { suspectCrashes } from '../job.js'
+import { inputBytesInline, suspectCrashes } from '../job.js'
+import { finishing } from './finish.js'
 
 export interface ClaimedRow {
   readonly id: string
   readonly lane: number
-  readonly token: string
-  readonly priority: number
   readonly attempt: number
   readonly attempts_max: number
-  readonly crashes: number
   readonly claims: number
-  readonly due_us: number
-  readonly created_at: Date
+  /** Epoch seconds, exact to the microsecond: with the id, the position from which the next claim reads. */
+  readonly due: number
+  readonly input: unknown
+  readonly crashes: number
   /** A cancel mark stands since before the claim: its handler must not start. */
   readonly cancelled: boolean
-  readonly input: unknown
+  readonly gates: readonly string[] | null
+  /** True: too large to come along; it is read when the job starts, and `input` is null. */
+  readonly big: boolean
 }
 
 /**
- * Claims up to `cap` jobs of each served queue, most due first. $3 lanes, $4 the queue (a number) of each lane,
- * $5 the free slots of that queue, $6 whether a suspect may be among them: a job that lost its process before, of
- * which one runs here at a time, so that it takes no neighbours with it.
- *
- * Candidates are read per lane without locks (twice the cap, since others read the same ones), then locked by ctid
- * with the state checked again, then cut to the cap. Nothing is claimed without the live lease, in this very
- * statement: a zombie that wakes up after its rescue gets no rows.
+ * What a trip brings, in one row: a list costs the driver a fraction of what as many rows do. The lists are in the same
+ * order, most due first; null when nothing was claimed.
  */
-export const claimJobs = statement<ClaimedRow>(
-  'forge_claim_jobs',
-  (s) => `
-  with served as (
-    select * from unnest($3::int[], $4::int[], $5::int[]) as l(lane, queue, cap)
+export interface TripRow {
+  /** Ids, joined by commas. */
+  readonly ids: string | null
+  /** `lane,attempt,attempts_max,claims,due`, joined by semicolons. */
+  readonly facts: string | null
+  /** JSON array. */
+  readonly inputs: string | null
+  /** Those of which there is more to say than that. */
+  readonly odd: readonly Pick<ClaimedRow, 'id' | 'crashes' | 'cancelled' | 'gates' | 'big'>[] | null
+  /** Ids of jobs handed in whose claim was not the current one, joined by commas. */
+  readonly missed: string | null
+  /** `lane:rows seen` of lanes that were not read to their limit, joined by commas; null where lanes are not merged. */
+  readonly seen: string | null
+}
+
+/*
+ * A claim reads the ready index of each lane from a remembered position on, so that it does not walk what earlier
+ * claims left behind there. Nothing is claimed without the live lease, in this very statement: a zombie that wakes up
+ * after its rescue gets no rows. Lanes of paused queues are left out here, so that no claim that starts after a pause
+ * takes any. Suspects are claimed one by one, by a statement of their own.
+ *
+ * $1 node, $2 epoch, $3 the token of this claim, $4 lanes, $5 the queue (a number) of each, $6 how many its queue takes,
+ * $7 how many to read of it, $8 and $9 the position to read from (due as epoch seconds, id).
+ */
+const served = (s: string): string => `
+  served as (
+    select * from unnest($4::int[], $5::int[], $6::int[], $7::int[], $8::float8[], $9::uuid[])
+                  as l(lane, queue, cap, reads, due, id)
     where ${liveLease(s, '$1::uuid', '$2::uuid')}
-  ), seen as (
-    select served.queue, served.cap, head.at, head.due, head.id
-    from served cross join lateral (
+      and lane <> all (array(select l.id from ${s}.job_queue q join ${s}.job_lane l on l.queue = q.queue
+                             where q.paused_at is not null))
+  )`
+
+const head = (s: string): string => `
       select ctid as at, due, id from ${s}.job
-      where job.lane = served.lane and job.state = 2
-      order by job.due, job.id limit served.cap * 2
-    ) as head
+      where job.lane = served.lane and job.stage = 2 and job.state = 2 and job.crashes < ${suspectCrashes}
+        and (job.due, job.id) >= (to_timestamp(served.due), served.id)
+      order by job.due, job.id limit served.reads`
+
+/** One lane to a queue: what is read is what is taken. */
+const claimSingly = (s: string): string => `${served(s)}, heads as (
+    select head.at from served cross join lateral (${head(s)} for update skip locked) as head
+  ), noted as (select null::text as seen)`
+
+/**
+ * Several lanes to a queue: read without locks (more than is taken, since others read the same rows), merged by
+ * urgency, locked with the state checked again, and cut to what the queue takes.
+ */
+const claimMerged = (s: string): string => `${served(s)}, seen as materialized (
+    select served.lane, served.queue, served.cap, head.at, head.due, head.id
+    from served cross join lateral (${head(s)}) as head
   ), picked as (
-    select at, queue, cap from (
-      select seen.*, row_number() over (partition by queue order by due, id) as place from seen
+    select at from (
+      select at, cap, row_number() over (partition by queue order by due, id) as place from seen
     ) as ranked where place <= cap * 2
   ), held as (
-    select job.ctid as at, job.lane, job.due, job.id, job.crashes >= ${suspectCrashes} as suspect from ${s}.job
+    select job.ctid as at, job.lane, job.due, job.id from ${s}.job
     where job.ctid = any (array(select at from picked)) and job.state = 2
     for update skip locked
-  ), taken as (
+  ), heads as (
     select at from (
-      select held.at, held.suspect, served.cap,
-             row_number() over (partition by served.queue order by held.due, held.id) as place,
-             row_number() over (partition by held.suspect order by held.due, held.id) as nth
+      select held.at, served.cap, row_number() over (partition by served.queue order by held.due, held.id) as place
       from held join served using (lane)
-    ) as ranked where place <= cap and (not suspect or ($6::boolean and nth = 1))
-  )
-  update ${s}.job
-     set state = 3, token = gen_random_uuid(), node = $1::uuid, epoch = $2::uuid, claimed_at = clock_timestamp(),
-         attempt = attempt + 1, claims = claims + 1, progress = null
-   where ctid = any (array(select at from taken))
-  returning id, lane, token, priority, attempt, attempts_max, crashes, claims,
-            (extract(epoch from due) * 1000000)::bigint as due_us, created_at, cancel_at is not null as cancelled, input`,
+    ) as ranked where place <= cap
+  ), noted as (
+    select string_agg(lane || ':' || n, ',') as seen
+    from (select served.lane, served.reads, count(seen.id) as n from served left join seen using (lane)
+          group by served.lane, served.reads) as counted where n < reads
+  )`
+
+const take = (s: string, heads: string): string => `
+    update ${s}.job
+       set state = 3, token = $3::uuid, node = $1::uuid, epoch = $2::uuid, claimed_at = clock_timestamp(),
+           attempt = attempt + 1, claims = claims + 1, progress = null
+     where ctid = any (array(${heads}))
+    returning id, lane, attempt, attempts_max, crashes, claims, due, cancel_at is not null as cancelled, gates,
+              pg_column_size(input) > ${inputBytesInline} as big, input`
+
+/** Those that were taken stand in a row of their own, by which they are found when this node dies. */
+const noteClaim = (s: string): string => `
+    insert into ${s}.job_claim (token, node, epoch, ids)
+    select $3::uuid, $1::uuid, $2::uuid, array_agg(id) from taken having count(*) > 0`
+
+const lists = `
+    select string_agg(id::text, ',') as ids,
+           string_agg(concat_ws(',', lane, attempt, attempts_max, claims, date_part('epoch', due)), ';') as facts,
+           '[' || string_agg(case when big then 'null' else input::text end, ',') || ']' as inputs,
+           json_agg(json_build_object('id', id, 'crashes', crashes, 'cancelled', cancelled, 'gates', gates, 'big', big))
+             filter (where crashes > 0 or cancelled or big or gates is not null) as odd
+    from (select * from taken order by due, id) as taken`
+
+const claimOnly = (claim: (s: string) => string) => (s: string) => `
+  with ${claim(s)}, taken as (${take(s, 'select at from heads')}),
+       claim as (${noteClaim(s)}), lists as (${lists})
+  select lists.*, null as missed, noted.seen from lists, noted`
+
+const exchange = (claim: (s: string) => string) => (s: string) => `
+  with ${finishing(s, 10)}, ${claim(s)}, taken as (${take(s, 'select at from heads')}),
+       claim as (${noteClaim(s)}), lists as (${lists})
+  select lists.*, missed.ids as missed, noted.seen from lists, missed, noted`
+
+export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(claimSingly))
+export const claimMergedJobs = statement<TripRow>('forge_claim_merged_jobs', claimOnly(claimMerged))
+
+/** The same, and hands in finished jobs on the way: one round trip, one commit. $10 to $15 as of `completeJobs`. */
+export const exchangeJobs = statement<TripRow>('forge_exchange_jobs', exchange(claimSingly))
+export const exchangeMergedJobs = statement<TripRow>('forge_exchange_merged_jobs', exchange(claimMerged))
+
+/** One job that lost its process before, so that it takes no neighbours with it. $1 node, $2 epoch, $3 token, $4 lanes. */
+export const claimSuspect = statement<TripRow>(
+  'forge_claim_suspect',
+  (s) => `
+  with taken as (${take(
+    s,
+    `select ctid from ${s}.job
+     where lane = any ($4::int[]) and stage = 2 and state = 2 and crashes >= ${suspectCrashes} and ${liveLease(s, '$1::uuid', '$2::uuid')}
+       and lane <> all (array(select l.id from ${s}.job_queue q join ${s}.job_lane l on l.queue = q.queue
+                              where q.paused_at is not null))
+     order by due limit 1 for update skip locked`,
+  )}), claim as (${noteClaim(s)})${lists}`,
+)
+
+/** The input of a claimed job that was too large to come along. */
+export const readInput = statement<{ input: unknown }>(
+  'forge_read_input',
+  (s) => `select input from ${s}.job where id = $1 and token = $2 and state = 3`,
 )
 
 /** Makes waiting jobs available whose time has come. Answers with their lanes. */
@@ -69,7 +157,7 @@ export const promoteDue = statement<{ lane: number; n: number }>(
   'forge_promote_due',
   (s) => `
   with ready as (
-    select ctid from ${s}.job where state in (0, 4) and run_at <= clock_timestamp()
+    select ctid from ${s}.job where stage = 0 and run_at <= clock_timestamp()
     order by run_at limit 1000 for update skip locked
   ), moved as (
     update ${s}.job set state = 2 where ctid = any (array(select ctid from ready)) returning lane
@@ -77,41 +165,69 @@ export const promoteDue = statement<{ lane: number; n: number }>(
   select lane, count(*)::int as n from moved group by lane`,
 )
 
+/** What a node serves, for people who ask why a job waits. */
+export const saveWorker = statement(
+  'forge_save_worker',
+  (s) => `
+  insert into ${s}.job_worker (node, lanes) values ($1, $2)
+  on conflict (node) do update set lanes = excluded.lanes`,
+)
+
+export const forgetWorker = statement(
+  'forge_forget_worker',
+  (s) => `delete from ${s}.job_worker where node = $1`,
+)
+
 /**
- * One look at everything a worker waits for: milliseconds to the next due job, whether a served lane has work, the
- * number of lanes (is one unknown here? a count, since numbers can commit out of order), which of its running jobs were
- * cancelled, and which run under its epoch without being among those it knows ($3). All that an idle worker's poll asks.
+ * One look at everything a worker waits for: milliseconds to the next due job, which served lanes have work, whether a
+ * suspect waits, the number of lanes (is one unknown here? a count, since numbers can commit out of order), which of its
+ * jobs ($2) were cancelled, and which claims stand under its epoch ($3) without being among those it knows ($4). Claims
+ * whose jobs have all ended ($5) are removed. All that an idle worker's poll asks.
  */
 export const lookAround = statement<{
   next_ms: number | null
-  ready: boolean
+  ready: number[] | null
+  suspects: boolean
   lanes: number
   cancelled: string[] | null
   strays: string[] | null
 }>(
   'forge_look_around',
   (s) => `
+  with spent as (delete from ${s}.job_claim where token = any ($5::uuid[]))
   select (select extract(epoch from (min(run_at) - clock_timestamp())) * 1000
-            from ${s}.job where state in (0, 4))::float8 as next_ms,
+            from ${s}.job where stage = 0)::float8 as next_ms,
+         (select array_agg(l.lane) from unnest($1::int[]) as l(lane) cross join lateral (
+            -- The order ties it to the index: for any one row the planner would rather read the table.
+            select 1 from ${s}.job where job.lane = l.lane and job.stage = 2 and job.state = 2
+            order by job.due limit 1) as one) as ready,
          exists (select 1 from unnest($1::int[]) as l(lane) cross join lateral (
-                   select 1 from ${s}.job where job.lane = l.lane and job.state = 2
-                   -- The order ties it to the index: for any one row the planner would rather read the table.
-                   order by job.due limit 1) as one) as ready,
+            select 1 from ${s}.job where job.lane = l.lane and job.stage = 2 and job.state = 2
+              and job.crashes >= ${suspectCrashes}
+            order by job.due limit 1) as one) as suspects,
          (select count(*)::int from ${s}.job_lane) as lanes,
-         (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and cancel_at is not null) as cancelled,
-         (select array_agg(id) from ${s}.job where epoch = $2 and state = 3 and id <> all ($3::uuid[])
-             and claimed_at < clock_timestamp() - interval '15 s') as strays`,
+         (select array_agg(mine.id) from unnest($2::uuid[]) as mine(id) cross join lateral (
+            select from ${s}.job where job.id = mine.id and job.cancel_at is not null limit 1) as job) as cancelled,
+         (select array_agg(token) from ${s}.job_claim where epoch = $3 and token <> all ($4::uuid[])
+             and at < clock_timestamp() - interval '15 s') as strays`,
 )
 
 /**
- * Jobs that were claimed for this epoch by a statement whose answer never arrived: nobody runs them, and the lease is
- * in force, so rescue would never find them. Older than any answer that could still come (15 s, above).
+ * Claims ($1) whose answer never arrived: nobody runs their jobs, and the lease is in force, so rescue would never find
+ * them. Older than any answer that could still come (15 s, above).
  */
 export const releaseStrays = statement<{ id: string }>(
   'forge_release_strays',
   (s) => `
+  with stray as (
+    delete from ${s}.job_claim where token = any ($1::uuid[]) and epoch = $2 and at < clock_timestamp() - interval '15 s'
+    returning token, ids
+  ), theirs as (
+    select job.at from stray cross join unnest(stray.ids) as taken(id) cross join lateral (
+      select ctid as at from ${s}.job where job.id = taken.id and job.token = stray.token limit 1) as job
+  )
   update ${s}.job
      set state = 2, attempt = attempt - 1, token = null, node = null, epoch = null, claimed_at = null
-   where id = any($1::uuid[]) and epoch = $2 and state = 3 and claimed_at < clock_timestamp() - interval '15 s'
+   where ctid = any (array(select at from theirs))
   returning id`,
 )

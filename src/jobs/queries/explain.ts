@@ -91,7 +91,8 @@ export const serviceOfLane = statement<ServiceRow>(
          count(worker.lanes)::int as known,
          (count(*) filter (where $1 = any(worker.lanes)))::int as serving,
          (count(*) filter (where $1 = any(worker.lanes) and exists (
-            select 1 from ${s}.job where job.state = 3 and job.node = worker.id and job.crashes >= ${suspectCrashes})))::int as busy,
+            select 1 from ${s}.job
+            where job.stage = 2 and job.crashes >= ${suspectCrashes} and job.state = 3 and job.node = worker.id)))::int as busy,
          (count(*) filter (where (select capability from lane) = any(worker.capabilities)))::int as capable,
          (select array_agg(queue order by queue) from served where queue <> (select queue from lane)) as other_queues,
          (select array_agg(version order by version) from served
@@ -101,13 +102,14 @@ export const serviceOfLane = statement<ServiceRow>(
 
 /**
  * What is more urgent than this job ($1) in its queue, counted up to $2 + 1, and how many jobs of the queue run. Where
- * nodes say which lanes they serve, only what is served counts: the rest is in nobody's way.
+ * nodes say which lanes they serve, only what is served counts: the rest is in nobody's way. Suspects are claimed by
+ * themselves, so they stand in the way of suspects only.
  */
 export const aheadOfJob = statement<{ ahead: number; running: number }>(
   'forge_ahead_of_job',
   (s) => `
   with mine as (
-    select j.due, j.id, l.queue from ${s}.job j join ${s}.job_lane l on l.id = j.lane where j.id = $1::uuid
+    select j.due, j.id, j.crashes >= ${suspectCrashes} as suspect, l.queue from ${s}.job j join ${s}.job_lane l on l.id = j.lane where j.id = $1::uuid
   ), lanes as (
     select l.id from ${s}.job_lane l join mine using (queue)
     where not exists (select 1 from ${s}.job_worker) or exists (select 1 from ${s}.job_worker w where l.id = any(w.lanes))
@@ -115,11 +117,12 @@ export const aheadOfJob = statement<{ ahead: number; running: number }>(
   select (select count(*)::int from (
             select 1 from mine cross join lanes cross join lateral (
               select 1 from ${s}.job
-              where job.lane = lanes.id and job.state = 2 and (job.due, job.id) < (mine.due, mine.id)
+              where job.lane = lanes.id and job.stage = 2 and job.state = 2 and (job.due, job.id) < (mine.due, mine.id)
+                and (job.crashes >= ${suspectCrashes}) = mine.suspect
               order by job.due, job.id limit $2::int + 1) as head
             limit $2::int + 1) as capped) as ahead,
          (select count(*)::int from (
-            select 1 from ${s}.job join lanes on lanes.id = job.lane where job.state = 3 limit $2::int + 1) as busy) as running`,
+            select 1 from ${s}.job_running as job join lanes on lanes.id = job.lane limit $2::int + 1) as busy) as running`,
 )
 
 export interface GateRow {
@@ -138,7 +141,7 @@ export const gateOfJob = statement<GateRow>(
   'forge_gate_of_job',
   (s) => `
   select (select count(*)::int from (
-            select 1 from ${s}.job o where o.state = 1 and o.gate = j.gate and (o.due, o.id) < (j.due, j.id)
+            select 1 from ${s}.job o where o.stage = 1 and o.state = 1 and o.gate = j.gate and (o.due, o.id) < (j.due, j.id)
             limit $2::int + 1) as capped) as ahead,
          null::int as limit_n, null::bigint as per_ms, null::float8 as wait_ms
   from ${s}.job j where j.id = $1::uuid and j.state = 1`,

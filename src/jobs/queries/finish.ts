@@ -3,19 +3,72 @@ import { errorsKept } from '../job.js'
 
 /** Every write here names id and token: zero rows means the lease is lost, and nothing else is written. */
 
-const keepErrors = (old: string, added: string): string => `
-  case when ${added} is null then ${old}
-       else jsonb_path_query_array(coalesce(${old}, '[]'), '$[last - ${errorsKept - 2} to last]') || ${added} end`
+/** Which claim of which job: the jobs of one claim share its token. */
+export interface ClaimKey {
+  readonly id: string
+  readonly token: string
+}
 
 /** The day (UTC) on which what is kept for so long may go: rounded up, so never early. */
 const expiry = (keepMs: string): string =>
   `((clock_timestamp() + ${keepMs} * interval '1 ms') at time zone 'UTC')::date + 1`
 
+const carried = (table: string): string =>
+  [
+    'id',
+    'lane',
+    'priority',
+    'attempt',
+    'attempts_max',
+    'crashes',
+    'claims',
+    'run_at',
+    'created_at',
+    'claimed_at',
+    'token',
+  ]
+    .concat('node', 'input', 'gates', 'tags', 'parent')
+    .map((column) => (table ? `${table}.${column}` : column))
+    .join(', ')
+
+/**
+ * Completed jobs on their way to history, as the first part of a statement that may go on with a claim: `missed.ids`
+ * are those whose claim is not the current one. Six parameters from number `n`: ids, the class of each (a number from 1),
+ * results (null: all of them are null), of each class the token and the keep in ms, and tokens of claims whose jobs have
+ * all ended. A row that somebody else has locked is waited for: what may hold a lock goes by `finishJobs`.
+ */
+export const finishing = (s: string, n: number): string => `
+  done as (
+    select d.id, d.result, ($${n + 3}::uuid[])[d.class] as token, ($${n + 4}::float8[])[d.class] as keep_ms
+    from unnest($${n}::uuid[], $${n + 1}::int[], $${n + 2}::jsonb[]) as d(id, class, result)
+  ), gone as (
+    delete from ${s}.job using done where job.id = done.id and job.token = done.token and job.state = 3
+    returning ${carried('job')}, job.errors, done.result, done.keep_ms, ${expiry('done.keep_ms')} as expires_on
+  ), kept as (
+    insert into ${s}.job_history (${carried('')}, state, errors, result, expires_on)
+    select ${carried('')}, 5, errors, result, expires_on from gone where keep_ms > 0
+  ), counted as (
+    insert into ${s}.job_tally (lane, state, expires_on, n)
+    select lane, 5, expires_on, count(*) from gone where keep_ms > 0 group by lane, expires_on
+  ), spent as (
+    delete from ${s}.job_claim where token = any ($${n + 5}::uuid[])
+  ), missed as (
+    select string_agg(id::text, ',') as ids from done where not exists (select from gone where gone.id = done.id)
+  )`
+
+/** Hands in completed jobs when there is nothing to claim. $1 to $6 as of `finishing`. */
+export const completeJobs = statement<{ missed: string | null }>(
+  'forge_complete_jobs',
+  (s) => `with ${finishing(s, 1)} select ids as missed from missed`,
+)
+
+const keepErrors = (old: string, added: string): string => `
+  case when ${added} is null then ${old}
+       else jsonb_path_query_array(coalesce(${old}, '[]'), '$[last - ${errorsKept - 2} to last]') || ${added} end`
+
 const intoHistory = (s: string): string => `
-  insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-         claimed_at, expires_on, token, node, input, result, result_too_large, errors, reason)
-  select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-         claimed_at, expires_on, token, node, input, result, too_large, errors, reason
+  insert into ${s}.job_history (${carried('')}, state, expires_on, result, result_too_large, errors, reason)
+  select ${carried('')}, final, expires_on, result, too_large, errors, reason
   from gone where keep_ms > 0`
 
 const intoTally = (s: string): string => `
@@ -27,7 +80,7 @@ const intoTally = (s: string): string => `
  * ms. $9: only jobs whose cancel mark is set (an abort that the worker did not know of). Answers with the tokens of the
  * accepted. Rows that somebody else has locked are passed over, so that one of them never holds up its neighbours.
  */
-export const finishJobs = statement<{ token: string }>(
+export const finishJobs = statement<ClaimKey>(
   'forge_finish_jobs',
   (s) => `
   with done as (
@@ -40,14 +93,13 @@ export const finishJobs = statement<{ token: string }>(
   ), gone as (
     delete from ${s}.job using held
     where job.id = held.id and job.token = held.token
-    returning job.id, job.lane, job.priority, job.attempt, job.attempts_max, job.crashes, job.claims, job.run_at,
-              job.created_at, job.claimed_at, job.token, job.node, job.input, held.result, held.too_large,
+    returning ${carried('job')}, held.result, held.too_large,
               -- Whoever gives up a job that was cancelled meanwhile ends it as cancelled.
               case when held.final = 7 and job.cancel_at is not null then 6 else held.final end as final,
               ${keepErrors('job.errors', 'held.error')} as errors,
               coalesce(held.reason, job.cancel_reason) as reason, held.keep_ms, ${expiry('held.keep_ms')} as expires_on
   ), kept as (${intoHistory(s)}), counted as (${intoTally(s)})
-  select token from gone`,
+  select id, token from gone`,
 )
 
 /**
@@ -55,7 +107,7 @@ export const finishJobs = statement<{ token: string }>(
  * id, token, state, delay in ms, attempts given back, error. A job with a cancel mark is left for `finishJobs`;
  * rows that somebody else has locked are passed over.
  */
-export const putBackJobs = statement<{ token: string }>(
+export const putBackJobs = statement<ClaimKey>(
   'forge_put_back_jobs',
   (s) => `
   with back as (
@@ -74,22 +126,22 @@ export const putBackJobs = statement<{ token: string }>(
          token = null, node = null, epoch = null, claimed_at = null, progress = null
   from back as b
   where job.id = b.id and job.token = b.token
-  returning b.token`,
+  returning b.id, b.token`,
 )
 
 /** Of these claims, which are still the current ones. */
-export const currentClaims = statement<{ token: string }>(
+export const currentClaims = statement<ClaimKey>(
   'forge_current_claims',
   (s) => `
-  select job.token from unnest($1::uuid[], $2::uuid[]) as c(id, token)
+  select job.id, job.token from unnest($1::uuid[], $2::uuid[]) as c(id, token)
   join ${s}.job on job.id = c.id and job.token = c.token and job.state = 3`,
 )
 
 /** Which of these claims are known to have finished their job: for a commit whose answer never came. */
-export const finishedByToken = statement<{ token: string }>(
+export const finishedByToken = statement<ClaimKey>(
   'forge_finished_by_token',
   (s) => `
-  select h.token from unnest($1::uuid[], $2::uuid[]) as c(id, token)
+  select h.id, h.token from unnest($1::uuid[], $2::uuid[]) as c(id, token)
   join ${s}.job_history h on h.id = c.id and h.token = c.token`,
 )
 
@@ -102,7 +154,7 @@ export const lockClaim = statement<{ id: string }>(
   (s) => `
   select id, set_config('tcp_keepalives_idle', '10', true), set_config('tcp_keepalives_interval', '5', true),
          set_config('tcp_keepalives_count', '3', true)
-  from ${s}.job where id = $1 and token = $2 and state = 3 for update`,
+  from ${s}.job where id = $1::uuid and token = $2::uuid and state = 3 for update`,
 )
 
 export const saveProgress = statement<{ id: string }>(

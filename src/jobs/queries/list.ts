@@ -108,7 +108,7 @@ export const lastFailures = statement<JobRow>(
   'forge_last_failures',
   (s) => `
   select * from (
-    (select ${hotColumns} from ${s}.job j join ${s}.job_lane l on l.id = j.lane where j.state = 4
+    (select ${hotColumns} from ${s}.job j join ${s}.job_lane l on l.id = j.lane where j.stage = 0 and j.state = 4
      order by j.run_at desc limit $1)
     union all
     (select ${historyColumns} from ${s}.job_history j join ${s}.job_lane l on l.id = j.lane where j.state in (7, 8)
@@ -116,9 +116,13 @@ export const lastFailures = statement<JobRow>(
   ) as both_places order by id desc limit $1`,
 )
 
+/** By the condition of the index that has this state. */
+const unfinished = (s: string, state: number): string =>
+  state === 3 ? `${s}.job_running` : `${s}.job where stage = ${state === 4 ? 0 : state} and state = ${state}`
+
 const countState = (s: string, state: number): string => `
   select ${state}::smallint as state,
-         (select count(*) from (select 1 from ${s}.job where job.state = ${state} limit $1 + 1) as capped) as n`
+         (select count(*) from (select 1 from ${unfinished(s, state)} limit $1 + 1) as capped) as n`
 
 /** States of unfinished jobs, each counted up to $1 + 1 (by name, so that the partial indexes serve); finished from the tally. */
 export const countJobs = statement<{ state: number; n: number }>(
@@ -134,13 +138,13 @@ export const countQueues = statement<{ queue: string; available: number; running
   'forge_count_queues',
   (s) => `
   select l.queue,
-         sum((select count(*) from (select 1 from ${s}.job j where j.lane = l.id and j.state = 2 limit $1) x))::bigint as available,
+         sum((select count(*) from (select 1 from ${s}.job j where j.lane = l.id and j.stage = 2 and j.state = 2 limit $1) x))::bigint as available,
          coalesce(sum(r.running), 0)::bigint as running, coalesce(sum(r.waiting), 0)::bigint as waiting
   from ${s}.job_lane l
   left join (
     select lane, count(*) filter (where state = 3) as running, count(*) filter (where state in (0, 4)) as waiting
-    from (select lane, state from ${s}.job where state = 3
-          union all (select lane, state from ${s}.job where state in (0, 4) limit $1)) as capped group by lane
+    from (select lane, state from ${s}.job_running
+          union all (select lane, state from ${s}.job where stage = 0 limit $1)) as capped group by lane
   ) as r on r.lane = l.id
   group by l.queue order by l.queue limit 200`,
 )

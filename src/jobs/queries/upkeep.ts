@@ -6,50 +6,65 @@ const lostError = (node: string): string => `
                      'attempt', attempt, 'name', 'LeaseLost', 'code', 'FORGE_LEASE_LOST',
                      'message', 'The node ' || ${node} || ' was lost while it ran this job.', 'node', ${node})`
 
+/** Running jobs of claims that have no lease any more, as `lost(at)`; `which` says more of them. */
+const lostJobs = (s: string, which: string): string => `
+  dead as (
+    select token, ids from ${s}.job_claim where not ${undeadLease(s, 'job_claim.node', 'job_claim.epoch')}
+  ), lost as (
+    select job.at from dead cross join unnest(dead.ids) as taken(id)
+    -- One by one, by the key: a join might read the whole table.
+    cross join lateral (
+      select job.ctid as at from ${s}.job where job.id = taken.id and job.token = dead.token and job.state = 3 and ${which}
+      limit 1 for update skip locked) as job
+    limit 1000
+  )`
+
 /**
  * Takes back every running job whose claim has no lease any more. The attempt is given back, since the handler did
  * not fail; the crash is counted; those at the last crash ($1) are left to `quarantineJobs`. One guarded statement: a
  * completion that commits first moves the row away, one that comes later finds no token. Locked rows are left to the
  * next sweep.
  */
-export const rescueJobs = statement<{ id: string }>(
+export const rescueJobs = statement<{ id: string; lane: number }>(
   'forge_rescue_jobs',
   (s) => `
-  with lost as (
-    select ctid from ${s}.job
-    where state = 3 and crashes + 1 < $1 and not ${undeadLease(s, 'job.node', 'job.epoch')}
-    limit 1000 for update skip locked
-  )
+  with ${lostJobs(s, 'job.crashes + 1 < $1')}
   update ${s}.job
      set state = 2, attempt = attempt - 1, crashes = crashes + 1,
          errors = jsonb_path_query_array(coalesce(errors, '[]'), '$[last - 8 to last]') || ${lostError('job.node')},
          token = null, node = null, epoch = null, claimed_at = null, progress = null
-   where ctid = any (array(select ctid from lost))
-  returning id`,
+   where ctid = any (array(select at from lost))
+  returning id, lane`,
 )
 
 /** Jobs that lost their process $1 times: set aside in history as quarantined, kept for $2 ms. */
-export const quarantineJobs = statement<{ id: string }>(
+export const quarantineJobs = statement<{ id: string; lane: number }>(
   'forge_quarantine_jobs',
   (s) => `
-  with lost as (
-    select ctid from ${s}.job
-    where state = 3 and crashes + 1 >= $1 and not ${undeadLease(s, 'job.node', 'job.epoch')}
-    limit 1000 for update skip locked
-  ), gone as (
-    delete from ${s}.job where ctid = any (array(select ctid from lost))
+  with ${lostJobs(s, 'job.crashes + 1 >= $1')}, gone as (
+    delete from ${s}.job where ctid = any (array(select at from lost))
     returning *, ((clock_timestamp() + $2::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-           claimed_at, expires_on, node, input, errors, reason)
+           claimed_at, expires_on, node, input, gates, tags, parent, errors, reason)
     select id, lane, 8, priority, attempt, attempts_max, crashes + 1, claims, run_at, created_at, claimed_at, expires_on,
-           node, input, coalesce(errors, '[]') || ${lostError('gone.node')},
+           node, input, gates, tags, parent, coalesce(errors, '[]') || ${lostError('gone.node')},
            crashes + 1 || ' processes were lost while they ran it' from gone
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, 8, expires_on, count(*) from gone group by lane, expires_on
   )
-  select id from gone`,
+  select id, lane from gone`,
+)
+
+/** Claims without a lease whose jobs have all been taken back, or had ended before. */
+export const forgetClaims = statement(
+  'forge_forget_claims',
+  (s) => `
+  delete from ${s}.job_claim
+  where not ${undeadLease(s, 'job_claim.node', 'job_claim.epoch')}
+    and not exists (select from unnest(job_claim.ids) as taken(id) cross join lateral (
+                      select from ${s}.job where job.id = taken.id and job.token = job_claim.token limit 1) as job)`,
 )
 
 /** Makes the partitions for what finishes today and in the $2 days to come, for each of the keeps $1 (in days). */

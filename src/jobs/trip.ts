@@ -1,0 +1,163 @@
+import type { Membership } from '../cluster/index.js'
+import type { Session, Statement } from '../database/index.js'
+import { randomId } from '../kernel/index.js'
+import type { Reading } from './frontier.js'
+import {
+  type ClaimedRow,
+  claimJobs,
+  claimMergedJobs,
+  claimSuspect,
+  exchangeJobs,
+  exchangeMergedJobs,
+  type TripRow,
+} from './queries/claim.js'
+import { completeJobs } from './queries/finish.js'
+import type { JobRun } from './run.js'
+
+/** A job that completed in the ordinary way. */
+export interface Completed {
+  readonly run: JobRun
+  readonly value: unknown
+  /** JSON text; null for a result of null. */
+  readonly json: string | null
+  readonly keepMs: number
+}
+
+/** What is to be claimed: the readings of each queue, and how many jobs it takes. */
+export interface Wanted {
+  readonly readings: readonly Reading[]
+  readonly n: number
+}
+
+/** What one trip takes along and is to bring. */
+export interface Load {
+  readonly done: readonly Completed[]
+  readonly wanted: readonly Wanted[]
+  /** Tokens of claims whose jobs have all ended; they go with completed jobs only. */
+  readonly spent: readonly string[]
+}
+
+export interface Brought {
+  readonly rows: readonly ClaimedRow[]
+  readonly token: string
+  /** Ids of handed-in jobs that were not accepted. */
+  readonly missed: ReadonlySet<string>
+  /** Rows seen in lanes that were not read to their limit, where lanes were merged. */
+  readonly seen: ReadonlyMap<number, number> | null
+}
+
+/**
+ * One trip to PostgreSQL: hands in what is completed and takes what comes next, in one statement and one commit. This
+ * is all that the rest of the room knows of how jobs are claimed and completed.
+ */
+export async function trip(
+  session: Session,
+  { nodeId, epoch }: Pick<Membership, 'nodeId' | 'epoch'>,
+  load: Load,
+): Promise<Brought> {
+  const { done, wanted, spent } = load
+  const token = randomId()
+  const completion = done.length > 0 ? [...completionValues(done), literal(spent)] : []
+  if (wanted.length === 0) {
+    const [row] = await session.run(completeJobs, completion)
+    return { rows: [], token, missed: split(row?.missed), seen: null }
+  }
+  const merged = wanted.some(({ readings }) => readings.length > 1)
+  const claim = [nodeId, epoch, token, ...claimValues(wanted)]
+  const [row] = await session.run(statementFor(merged, done.length > 0), [...claim, ...completion])
+  const rows = row ? readRows(row) : []
+  return { rows, token, missed: split(row?.missed), seen: merged ? counts(row?.seen) : null }
+}
+
+/** One job that lost its process before, if there is one in these lanes. */
+export async function fetchSuspect(
+  session: Session,
+  { nodeId, epoch }: Pick<Membership, 'nodeId' | 'epoch'>,
+  lanes: readonly number[],
+): Promise<{ readonly rows: readonly ClaimedRow[]; readonly token: string }> {
+  const token = randomId()
+  const [row] = await session.run(claimSuspect, [nodeId, epoch, token, lanes])
+  return { rows: row ? readRows(row) : [], token }
+}
+
+function readRows({ ids, facts, inputs, odd }: TripRow): ClaimedRow[] {
+  if (ids === null || facts === null || inputs === null) return []
+  const all = facts.split(';')
+  const values = JSON.parse(inputs) as unknown[]
+  const rows = ids.split(',').map((id, index) => {
+    const [lane, attempt, attemptsMax, claims, due] = (all[index] as string).split(',')
+    return {
+      id,
+      lane: Number(lane),
+      attempt: Number(attempt),
+      attempts_max: Number(attemptsMax),
+      claims: Number(claims),
+      due: Number(due),
+      input: values[index],
+      crashes: 0,
+      cancelled: false,
+      gates: null,
+      big: false,
+    }
+  })
+  if (!odd) return rows
+  const more = new Map(odd.map((each) => [each.id, each]))
+  return rows.map((row) => ({ ...row, ...more.get(row.id) }))
+}
+
+function statementFor(merged: boolean, handsIn: boolean): Statement<TripRow> {
+  if (handsIn) return merged ? exchangeMergedJobs : exchangeJobs
+  return merged ? claimMergedJobs : claimJobs
+}
+
+/*
+ * Arrays of numbers and ids as literals of our own: the driver escapes each element of a list, and that is what costs
+ * most on this side when a trip carries hundreds.
+ */
+const literal = (items: readonly (string | number)[]): string => `{${items.join(',')}}`
+const quoted = (text: string | null): string =>
+  text === null ? 'null' : `"${text.replace(/[\\"]/g, (character) => `\\${character}`)}"`
+
+/** Claims and keeps are few: each job names the class that has its own. */
+function completionValues(done: readonly Completed[]): unknown[] {
+  const classes = new Map<string, number>()
+  const tokens: string[] = []
+  const keeps: number[] = []
+  const each = done.map(({ run, keepMs }) => {
+    const key = `${run.token} ${keepMs}`
+    const known = classes.get(key)
+    if (known !== undefined) return known
+    keeps.push(keepMs)
+    classes.set(key, tokens.push(run.token))
+    return tokens.length
+  })
+  const results = done.every(({ json }) => json === null)
+    ? null
+    : literal(done.map(({ json }) => quoted(json)))
+  return [literal(done.map(({ run }) => run.id)), literal(each), results, literal(tokens), literal(keeps)]
+}
+
+const start = { due: 0, id: '00000000-0000-0000-0000-000000000000' }
+
+function claimValues(wanted: readonly Wanted[]): unknown[] {
+  const each = wanted.flatMap(({ readings, n }, queue) =>
+    readings.map((reading) => ({ ...reading, n, queue })),
+  )
+  return [
+    literal(each.map(({ lane }) => lane.id)),
+    literal(each.map(({ queue }) => queue)),
+    literal(each.map(({ n }) => n)),
+    literal(each.map(({ reads }) => reads)),
+    literal(each.map(({ from }) => (from ?? start).due)),
+    literal(each.map(({ from }) => (from ?? start).id)),
+  ]
+}
+
+function split(ids: string | null | undefined): Set<string> {
+  return new Set(ids ? ids.split(',') : [])
+}
+
+function counts(seen: string | null | undefined): Map<number, number> {
+  const pairs = seen ? seen.split(',').map((pair) => pair.split(':').map(Number) as [number, number]) : []
+  return new Map(pairs)
+}
