@@ -1,5 +1,5 @@
 import { codeOf, type ForgeError, isForgeError, messageOf } from '../kernel/index.js'
-import { UsageError } from './arguments.js'
+import { UsageError } from './usage.js'
 
 /** Exit codes. They never change their meaning; `--help` lists them. */
 export const exits = { ok: 0, todo: 1, usage: 2, unreachable: 3 } as const
@@ -29,7 +29,7 @@ const unreachable = new Set([
   'FORGE_DATABASE_UNREACHABLE',
   'FORGE_DEADLINE',
 ])
-const usage = /^FORGE_(OPTION|DURATION|SCHEMA_NAME|DATABASE_URL)_/
+const usage = /^FORGE_(OPTION|DURATION|FILTER|SCHEMA_NAME|DATABASE_URL)_/
 
 export function failureOf(error: unknown): Failure {
   if (error instanceof UsageError) return { exit: exits.usage, code: 'USAGE', message: error.message }

@@ -1,36 +1,27 @@
 import { parseArgs } from 'node:util'
 import { nearest } from '../kernel/index.js'
+import { commonFlags, type Flag, flags, jobsVerbNames, type JobsVerb, jobsVerbs } from './flags.js'
+import { type JobsCall, readJobs } from './jobs-arguments.js'
+import { UsageError } from './usage.js'
 
-export const commands = ['migrate', 'status', 'doctor'] as const
+export const commands = ['migrate', 'status', 'doctor', 'jobs'] as const
 export type Command = (typeof commands)[number]
+
+/** Which database, and which schema in it. */
+export interface Place {
+  readonly databaseUrl: string
+  /** Not checked yet. Absent: the default. */
+  readonly schema: string | undefined
+  /** Where the schema was named, for the error; absent: as an option. */
+  readonly schemaFrom?: 'FORGE_SCHEMA'
+}
 
 /** What was asked for, checked; nothing is connected yet. */
 export type Call =
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
-  | {
-      readonly kind: Command
-      readonly databaseUrl: string
-      /** Not checked yet. Absent: the default. */
-      readonly schema: string | undefined
-    }
-
-/** A call that cannot be understood. */
-export class UsageError extends Error {
-  constructor(message: string) {
-    super(`${message} See forge --help.`)
-    this.name = 'UsageError'
-  }
-}
-
-const flags = {
-  'database-url': { type: 'string' },
-  schema: { type: 'string' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean', short: 'v' },
-} as const
-const flagNames = Object.keys(flags).map((name) => `--${name}`)
+  | (Place & { readonly kind: Exclude<Command, 'jobs'> })
+  | (Place & JobsCall)
 
 /**
  * Reads a call; what is not given comes from the environment: DATABASE_URL, FORGE_SCHEMA.
@@ -48,16 +39,33 @@ export function readArguments(
     strict: false,
     tokens: true,
   })
-  for (const token of tokens) if (token.kind === 'option') checkFlag(token)
+  const [first, second] = positionals
+  const verb = first === 'jobs' ? jobsVerbNames.find((known) => known === second) : undefined
+  const allowed = [...commonFlags, ...(verb ? jobsVerbs[verb] : [])]
+  // Without a verb the options of all verbs are let through: the missing verb is what is wrong.
+  const lenient = first === 'jobs' && !verb
+  for (const token of tokens) if (token.kind === 'option') checkFlag(token, lenient ? allFlags : allowed)
   if (values.help) return { kind: 'help' }
   if (values.version) return { kind: 'version' }
   const kind = readCommand(positionals)
+  const wanted = kind === 'jobs' ? readJobs(readVerb(second), positionals.slice(2), values) : { kind }
+  return { ...wanted, ...readPlace(values, env) }
+}
+
+const allFlags = Object.keys(flags) as Flag[]
+
+function readPlace(
+  values: Readonly<Record<string, unknown>>,
+  env: Readonly<Record<string, string | undefined>>,
+): Place {
   const databaseUrl = (values['database-url'] as string | undefined) ?? env.DATABASE_URL
   if (!databaseUrl) throw new UsageError('Which database? Set DATABASE_URL, or pass --database-url.')
-  const schema = (values.schema as string | undefined) ?? (env.FORGE_SCHEMA || undefined)
+  const own = values.schema as string | undefined
+  const schema = own ?? (env.FORGE_SCHEMA || undefined)
   // Whatever is wrong with a schema name is shown with the name.
   if (schema?.includes('://')) throw new UsageError('The schema is a name, not a connection string.')
-  return { kind, databaseUrl, schema }
+  const from = own === undefined && schema !== undefined ? { schemaFrom: 'FORGE_SCHEMA' as const } : {}
+  return { databaseUrl, schema, ...from }
 }
 
 interface FlagToken {
@@ -67,9 +75,12 @@ interface FlagToken {
   readonly inlineValue?: boolean | undefined
 }
 
-function checkFlag({ name, rawName, value, inlineValue }: FlagToken): void {
-  if (!Object.hasOwn(flags, name)) throw unknown('option', rawName, flagNames)
-  const takesValue = flags[name as keyof typeof flags].type === 'string'
+function checkFlag({ name, rawName, value, inlineValue }: FlagToken, allowed: readonly Flag[]): void {
+  if (!allowed.includes(name as Flag)) {
+    if (Object.hasOwn(flags, name)) throw new UsageError(`${rawName} is not an option of this command.`)
+    throw unknown('option', rawName, allowed.map((flag) => `--${flag}`)) // prettier-ignore
+  }
+  const takesValue = flags[name as Flag].type === 'string'
   if (!takesValue && value !== undefined) throw new UsageError(`${rawName} takes no value.`)
   if (takesValue && (value === undefined || value === '' || (!inlineValue && value.startsWith('-'))))
     throw new UsageError(`${rawName} needs a value.`)
@@ -79,7 +90,15 @@ function readCommand([first, second]: readonly string[]): Command {
   if (first === undefined) throw new UsageError(`Which command? There are ${commands.join(', ')}.`)
   const known = commands.find((command) => command === first)
   if (!known) throw unknown('command', first, commands)
-  if (second !== undefined) throw new UsageError(`${known} takes no arguments, only options.`)
+  if (known !== 'jobs' && second !== undefined)
+    throw new UsageError(`${known} takes no arguments, only options.`)
+  return known
+}
+
+function readVerb(word: string | undefined): JobsVerb {
+  if (word === undefined) throw new UsageError(`What about jobs? There are ${jobsVerbNames.join(', ')}.`)
+  const known = jobsVerbNames.find((verb) => verb === word)
+  if (!known) throw unknown('command', word, jobsVerbNames)
   return known
 }
 

@@ -5,12 +5,13 @@ import { type Answer, type Exit, exits, failureOf } from './answer.js'
 import { type Call, type Command, readArguments } from './arguments.js'
 import { doctorCommand } from './doctor.js'
 import { help } from './help.js'
+import { jobsCommand } from './jobs.js'
 import { migrateCommand } from './migrate.js'
-import { type Output, printable } from './output.js'
+import { type Output, printable, printableJson } from './output.js'
 import { openStation, type Station } from './station.js'
 import { statusCommand } from './status.js'
 
-const perform: Readonly<Record<Command, (station: Station) => Promise<Answer>>> = {
+const perform: Readonly<Record<Exclude<Command, 'jobs'>, (station: Station) => Promise<Answer>>> = {
   migrate: migrateCommand,
   status: statusCommand,
   doctor: doctorCommand,
@@ -21,7 +22,7 @@ export async function run(args: readonly string[], output: Output): Promise<Exit
   const json = args.includes('--json')
   const logger = json ? silentLogger : loggerOn(output)
   try {
-    const answer = await answerTo(readArguments(args, environment()), logger)
+    const answer = await answerTo(readArguments(args, environment()), logger, json ? undefined : output.ask)
     output.out(json ? documentOf(answer.exit, answer.document) : `${answer.text}\n`)
     return answer.exit
   } catch (error) {
@@ -32,12 +33,13 @@ export async function run(args: readonly string[], output: Output): Promise<Exit
   }
 }
 
-async function answerTo(call: Call, logger: Logger): Promise<Answer> {
+async function answerTo(call: Call, logger: Logger, ask: Output['ask']): Promise<Answer> {
   const { version } = packageJson
   if (call.kind === 'help') return { exit: exits.ok, text: help.trimEnd(), document: { help } }
   if (call.kind === 'version') return { exit: exits.ok, text: version, document: { version } }
   const station = openStation({ ...call, logger })
   try {
+    if (call.kind === 'jobs') return await jobsCommand(station, call, ask ?? null)
     return await perform[call.kind](station)
   } finally {
     await station.close()
@@ -45,7 +47,7 @@ async function answerTo(call: Call, logger: Logger): Promise<Answer> {
 }
 
 function documentOf(exit: Exit, document: Readonly<Record<string, unknown>>): string {
-  return `${JSON.stringify({ ok: exit === exits.ok, ...document }, null, 2)}\n`
+  return `${printableJson(JSON.stringify({ ok: exit === exits.ok, ...document }, null, 2))}\n`
 }
 
 /** Warnings go beside the answer, never into it. */

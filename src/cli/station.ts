@@ -1,6 +1,7 @@
 import { poolFromUrl, type PostgresSignals, type Target } from '../database/index.js'
 import { type Logger, resolveOptions } from '../kernel/index.js'
 import { createRuntime, type Runtime, runtimeOptions } from '../runtime/index.js'
+import type { Place } from './arguments.js'
 
 /** What a command works with: connections of its own, and no node. Nothing connects until it is used. */
 export interface Station {
@@ -10,16 +11,12 @@ export interface Station {
   close(): Promise<void>
 }
 
-export interface Place {
-  readonly databaseUrl: string
-  readonly schema: string | undefined
-  readonly logger: Logger
-}
-
 /** @throws ForgeError FORGE_DATABASE_URL_INVALID, FORGE_SCHEMA_NAME_INVALID */
-export function openStation({ databaseUrl, schema, logger }: Place): Station {
+export function openStation(place: Place & { readonly logger: Logger }): Station {
+  const { databaseUrl, schema, schemaFrom, logger } = place
   // The other options of this environment are those of nodes; a wrong one is theirs to complain of.
-  const config = resolveOptions(runtimeOptions, { schema, logger }, {})
+  const env = schemaFrom ? { [schemaFrom]: schema } : {}
+  const config = resolveOptions(runtimeOptions, { ...(schemaFrom ? {} : { schema }), logger }, env)
   const { pool, target } = poolFromUrl(databaseUrl)
   const parts = createRuntime(pool, config)
   return { runtime: parts.runtime, signals: parts.signals, target, close: () => parts.close() }

@@ -1,6 +1,6 @@
 import { listNodes, type NodeRow } from '../cluster/index.js'
 import { codeVersion, migrationStatus } from '../database/index.js'
-import { countQueues, type JobCounts, StoredJobs, jobStates } from '../jobs/index.js'
+import { countQueues, type JobCounts, jobStates, openJobs } from '../jobs/index.js'
 import { type Answer, exits } from './answer.js'
 import { columns } from './output.js'
 import type { Station } from './station.js'
@@ -24,29 +24,40 @@ interface QueueCount {
 const countMax = 10_000
 
 /** What is there. While migrations are pending only that is said: the tables may not be those of this version. */
-export async function statusCommand({ runtime }: Station): Promise<Answer> {
-  const { db, clock, log, config } = runtime
-  const given = { source: db.source, schema: db.schema, clock, logger: log, waitMs: 0, checksums: false }
-  const { version, pending } = await migrationStatus(given)
-  const facts = { schema: config.schema, version, codeVersion, pending }
-  if (pending.length > 0) return { exit: exits.todo, text: pendingText(facts), document: { ...facts } }
+export async function statusCommand(station: Station): Promise<Answer> {
+  const { db } = station.runtime
+  const facts = await readSchema(station)
+  if (facts.pending.length > 0) return answerPending(facts)
   const nodes = await db.reader.run(listNodes)
-  const jobs = await new StoredJobs(
-    runtime,
-    { completedMs: 0, discardedMs: 0 },
-    { request: () => {} },
-  ).counts()
+  const jobs = await openJobs(station.runtime, { completedMs: 0, discardedMs: 0 }).counts()
   const queues = await db.reader.run(countQueues, [countMax])
   return {
     exit: exits.ok,
     text: [
-      `schema ${facts.schema}: version ${version}`,
+      `schema ${facts.schema}: version ${facts.version}`,
       nodesText(nodes),
       jobsText(jobs),
       queuesText(queues),
     ].join('\n\n'),
     document: { ...facts, nodes: nodes.map(nodeDocument), jobs, queues },
   }
+}
+
+/** What is said instead of anything else while migrations are pending; null: none is. */
+export async function pendingAnswer(station: Station): Promise<Answer | null> {
+  const facts = await readSchema(station)
+  return facts.pending.length > 0 ? answerPending(facts) : null
+}
+
+async function readSchema({ runtime }: Station): Promise<SchemaFacts> {
+  const { db, clock, log, config } = runtime
+  const given = { source: db.source, schema: db.schema, clock, logger: log, waitMs: 0, checksums: false }
+  const { version, pending } = await migrationStatus(given)
+  return { schema: config.schema, version, codeVersion, pending }
+}
+
+function answerPending(facts: SchemaFacts): Answer {
+  return { exit: exits.todo, text: pendingText(facts), document: { ...facts } }
 }
 
 function pendingText({ schema, version, pending }: SchemaFacts): string {

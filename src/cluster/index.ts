@@ -9,5 +9,5 @@
  */
 export { contactChanged, deathsSeen, leaseLost } from './news.js'
 export { clusterOptions } from './options.js'
-export { knownNode, listNodes, liveLease, type NodeRow, undeadLease } from './queries.js'
+export { knownNode, listNodes, liveLease, nodesNow, type NodeRow, undeadLease } from './queries.js'
 export { ClusterService, type Membership } from './service.js'

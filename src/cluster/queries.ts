@@ -93,6 +93,12 @@ export interface NodeRow {
   readonly seen_at: Date
 }
 
+/** For other rooms' statements: the nodes as they are now, by the database's clock. Their `state` counts an expired lease. */
+export function nodesNow(schema: string): string {
+  return `(select id, host, pid, roles, capabilities, case when lease_until < clock_timestamp() then 'dead' else state end as state
+           from ${schema}.node)`
+}
+
 export const listNodes = statement<NodeRow>(
   'forge_list_nodes',
   (s) => `

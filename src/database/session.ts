@@ -1,5 +1,13 @@
 import pg, { type Client, type CustomTypesConfig } from 'pg'
-import { type Clock, ForgeError, isConnectionError, messageOf, type Timer, within } from '../kernel/index.js'
+import {
+  type Clock,
+  endedInTime,
+  ForgeError,
+  isConnectionError,
+  messageOf,
+  type Timer,
+  within,
+} from '../kernel/index.js'
 import { begin, commit, openTransaction, rollback } from './queries.js'
 import { close, type ClientSource, destroy } from './source.js'
 import type { Statement } from './statement.js'
@@ -53,7 +61,8 @@ export class Session {
 
   /**
    * Runs one statement and returns its rows.
-   * @throws ForgeError FORGE_DEADLINE, FORGE_CONNECTION_LOST, FORGE_DATABASE_…; pg's own error for a refused statement
+   * @throws ForgeError FORGE_DEADLINE, FORGE_CONNECTION_LOST, FORGE_DATABASE_…, FORGE_STATEMENT_TIMEOUT,
+   * FORGE_LOCK_TIMEOUT; pg's own error for a refused statement
    */
   run<Row>(statement: Statement<Row>, values: readonly unknown[] = []): Promise<Row[]> {
     return this.#exclusively(async (client) => {
@@ -144,7 +153,8 @@ export class Session {
     let text = this.#texts.get(statement)
     if (text === undefined) this.#texts.set(statement, (text = statement.text(this.#context.schema)))
     // Prepared names live on a backend, so a pooler would mix them up.
-    const name = this.#context.source.pooler === 'none' ? { name: statement.name } : {}
+    const prepared = this.#context.source.pooler === 'none' && !statement.unprepared
+    const name = prepared ? { name: statement.name } : {}
     const query = client.query({ ...name, text, values: values as unknown[], types: ownTypes })
     return (await this.#inTime(query, statement.name)).rows as Row[]
   }
@@ -165,7 +175,7 @@ export class Session {
 
   /** After a failure of the connection nothing is known about it: it goes, whatever it looks like. */
   #judge(error: unknown): unknown {
-    if (!isConnectionError(error)) return error
+    if (!isConnectionError(error)) return endedInTime(error)
     this.#drop()
     if (error instanceof ForgeError) return error
     return new ForgeError('FORGE_CONNECTION_LOST', `${messageOf(error)}.`, { cause: error })

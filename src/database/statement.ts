@@ -6,6 +6,8 @@ export interface Statement<Row = Record<string, unknown>> {
   readonly name: string
   /** `schema` is the quoted schema name. */
   readonly text: (schema: string) => string
+  /** True: planned anew for the values of each call, so that conditions which are null this time cost nothing. */
+  readonly unprepared?: boolean
   /** Only a carrier of the row's type; never set. */
   readonly row?: Row
 }
@@ -19,4 +21,9 @@ export function statement<Row = Record<string, unknown>>(
   text: (schema: string) => string,
 ): Statement<Row> {
   return { name, text }
+}
+
+/** The same for questions of many shapes that are asked now and then: never prepared. */
+export function unprepared<Row>(one: Statement<Row>): Statement<Row> {
+  return { ...one, unprepared: true }
 }

@@ -1,7 +1,15 @@
-import { asRecord, ForgeError, isUuid, sleep, storableText, unknownOption } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
-import type { Admission } from './admit.js'
-import { topics } from './hints.js'
+import {
+  type ChangeOptions,
+  type ChangeParts,
+  Changer,
+  type Changed,
+  type EndOptions,
+  type RescheduleOptions,
+} from './change.js'
+import { explainJob, type Explanation } from './explain.js'
+import { type JobFilter, listLimits, readFilter, readId, type Which } from './filter.js'
+import { JobRegistry } from './define.js'
 import {
   firstFinal,
   type JobError,
@@ -11,31 +19,10 @@ import {
   stateName,
   stateNumber,
 } from './job.js'
-import {
-  cancelLocked,
-  countJobs,
-  type JobRow,
-  lastFailures,
-  listJobs,
-  listJobsById,
-  lockJobs,
-  retryFinished,
-  retryWaiting,
-  uncancelledJobs,
-} from './queries/manage.js'
-
-/** Which jobs. All conditions must hold; none at all needs `all: true` where something is changed. */
-export interface JobFilter {
-  readonly ids?: readonly string[]
-  readonly state?: JobState | readonly JobState[]
-  readonly queue?: string
-  readonly name?: string
-  /** Only jobs older than this id: the last one of the page before. */
-  readonly before?: string
-  /** At most so many; lists: 1 to 200, default 50; changes: 1 to 10,000, default 1,000. */
-  readonly limit?: number
-  readonly all?: boolean
-}
+import { countJobs, type JobRow, lastFailures, listJobs, listJobsById } from './queries/list.js'
+import { Results } from './results.js'
+import { cancel, discard, readEnding, readRescheduling, readRetrying, reschedule, retry } from './verbs.js'
+import { type JobSnapshot, JobWatch, readWatching, type WatchOptions } from './watch.js'
 
 /** A job as people and programs look at it. */
 export interface Job {
@@ -54,6 +41,9 @@ export interface Job {
   /** The node that runs it, or ran it last. */
   readonly node: string | null
   readonly cancelRequested: boolean
+  readonly tags: readonly string[]
+  /** The job that it was enqueued for. */
+  readonly parent: string | null
   readonly progress: { readonly percent: number; readonly message?: string } | null
   readonly input: unknown
   readonly result: unknown
@@ -66,20 +56,12 @@ export interface Job {
 /** Numbers of jobs per state; `estimated` names the states with more than 10,000, which are counted to there. */
 export type JobCounts = { readonly [State in JobState]: number } & { readonly estimated: readonly JobState[] }
 
-/** What a change came to. */
-export interface Changed {
-  /** The jobs that it reached, in the order of their ids. */
-  readonly ids: readonly string[]
-  /** True: the limit was reached and there may be more. */
-  readonly more: boolean
-}
-
 const countMax = 10_000
-/** How long a cancel waits for a row that its own job's transaction holds. */
-const busyMs = 5_000
-const filterKnown = ['ids', 'state', 'queue', 'name', 'before', 'limit', 'all']
 
-/** `node.jobs`: looking at jobs and changing them, from any node. */
+/**
+ * `node.jobs`: looking at jobs and changing them, from any node. Whatever looks for long, or meets a lock, ends as
+ * FORGE_STATEMENT_TIMEOUT or FORGE_LOCK_TIMEOUT.
+ */
 export interface Jobs {
   /** One job, or null when there is none (it never was, or its retention has passed). */
   get(id: string): Promise<Job | null>
@@ -89,35 +71,63 @@ export interface Jobs {
   counts(): Promise<JobCounts>
   /**
    * Runs jobs again: finished ones that did not complete come back with fresh attempts, retryable ones stop waiting.
-   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID
+   * Inputs that their definition, where this process has it, would not accept any more are refused one by one.
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID, FORGE_JOB_BUSY
    */
-  retry(which: string | readonly string[] | JobFilter): Promise<Changed>
+  retry(which: Which, options?: ChangeOptions): Promise<Changed>
   /**
    * Cancels jobs: waiting ones end at once; running ones are marked, and their handler's signal aborts.
    * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID, FORGE_JOB_BUSY
    */
-  cancel(which: string | readonly string[] | JobFilter, reason?: string): Promise<Changed>
+  cancel(which: Which, reason?: string | EndOptions): Promise<Changed>
+  /**
+   * Gives waiting jobs up: they end as dead letters. Running jobs are not reached: cancel those, or let their handler
+   * decide.
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID, FORGE_JOB_BUSY
+   */
+  discard(which: Which, reason?: string | EndOptions): Promise<Changed>
+  /**
+   * Gives waiting jobs another time, by the database clock, or another priority. What is due then runs; what was about to
+   * run and is put off waits as scheduled; a retryable job stays one.
+   * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID, FORGE_OPTION_INVALID, FORGE_JOB_BUSY
+   */
+  reschedule(which: Which, options: RescheduleOptions): Promise<Changed>
+  /** Why a job does not run now, in one sentence; or where it runs, or how it ended. */
+  explain(id: string): Promise<Explanation>
+  /**
+   * How the job stands, now and at each change, until it is final; then the iteration ends. A slow reader gets the
+   * newest, not what he missed. The iteration throws FORGE_JOB_UNKNOWN when there is no such job, FORGE_RESULT_NOT_KEPT
+   * when it vanishes, FORGE_STOPPED when the node stops.
+   * @throws ForgeError FORGE_FILTER_INVALID, FORGE_OPTION_INVALID
+   */
+  watch(id: string, options?: WatchOptions): AsyncIterableIterator<JobSnapshot> & AsyncDisposable
+}
+
+export interface StoredJobsParts extends ChangeParts {
+  readonly results: Results
 }
 
 /** The jobs of one schema, read and changed through forge's own connections. */
 export class StoredJobs implements Jobs {
   readonly #runtime: Runtime
-  readonly #keep: Keep
-  readonly #admission: Pick<Admission, 'request'>
+  readonly #parts: StoredJobsParts
+  readonly #changer: Changer
 
-  constructor(runtime: Runtime, keep: Keep, admission: Pick<Admission, 'request'>) {
-    this.#runtime = runtime
-    this.#keep = keep
-    this.#admission = admission
+  constructor(parts: StoredJobsParts) {
+    this.#runtime = parts.runtime
+    this.#parts = parts
+    this.#changer = new Changer(parts)
   }
 
   async get(id: string): Promise<Job | null> {
-    const [row] = await this.#list({ ids: [id], limit: 1 })
+    const [row] = await this.list({ ids: [id], limit: 1 })
     return row ?? null
   }
 
-  list(filter: JobFilter = {}): Promise<readonly Job[]> {
-    return this.#list(filter)
+  async list(filter: JobFilter = {}): Promise<readonly Job[]> {
+    const { states, rest, limit, ids } = readFilter(filter, listLimits)
+    const rows = await this.#runtime.db.reader.run(ids ? listJobsById : listJobs, [states, ...rest, limit])
+    return rows.map(toJob)
   }
 
   async counts(): Promise<JobCounts> {
@@ -129,114 +139,49 @@ export class StoredJobs implements Jobs {
     return { ...counts, estimated }
   }
 
-  async retry(which: string | readonly string[] | JobFilter): Promise<Changed> {
-    const { values, limit } = readChange(which)
-    const { control } = this.#runtime.db
-    const finished = await control.run(retryFinished, [...values, limit])
-    const waiting = await control.run(retryWaiting, [...values, limit])
-    const changed = [...finished, ...waiting]
-    for (const row of changed) this.#admission.request(row.gates)
-    const ids = changed.map((row) => row.id).sort()
-    if (ids.length > 0) this.#runtime.signals.hint(topics.later, 'retry')
-    return { ids, more: finished.length === limit || waiting.length === limit }
+  async retry(which: Which, options?: ChangeOptions): Promise<Changed> {
+    return this.#changer.change(which, retry(this.#parts), readRetrying(options))
   }
 
-  async cancel(which: string | readonly string[] | JobFilter, reason = 'cancelled'): Promise<Changed> {
-    const { values, limit, ids } = readChange(which)
-    const given = [storableText(reason, 1_000), this.#keep.completedMs]
-    const reached = new Set<string>()
-    const until = this.#runtime.clock.monotonicMs() + busyMs
-    for (;;) {
-      const locked = await this.#cancelOnce([...values, limit], given, reached)
-      // Only for jobs that were named: a filter takes what it can reach.
-      const busy = ids ? await this.#runtime.db.control.run(uncancelledJobs, [ids]) : []
-      if (busy.length === 0) return { ids: [...reached].sort(), more: locked === limit }
-      if (this.#runtime.clock.monotonicMs() > until)
-        throw new ForgeError('FORGE_JOB_BUSY', `Job ${busy[0]?.id}.`)
-      await sleep(this.#runtime.clock, 100)
-    }
+  async cancel(which: Which, given?: string | EndOptions): Promise<Changed> {
+    const { reason, dryRun } = readEnding(given, 'cancelled')
+    return this.#changer.change(which, cancel(this.#parts, reason), dryRun)
   }
 
-  async #cancelOnce(
-    which: readonly unknown[],
-    given: readonly unknown[],
-    reached: Set<string>,
-  ): Promise<number> {
-    const { signals, db } = this.#runtime
-    const rows = await db.control.transaction(async (run) => {
-      const locked = await run(lockJobs, which)
-      return run(cancelLocked, [locked.map((row) => row.id), ...given])
-    })
-    for (const row of rows) {
-      reached.add(row.id)
-      this.#admission.request(row.gates)
-      if (row.running) signals.hint(topics.cancel, row.id)
-    }
-    return rows.length
+  async discard(which: Which, given?: string | EndOptions): Promise<Changed> {
+    const { reason, dryRun } = readEnding(given, 'discarded')
+    return this.#changer.change(which, discard(this.#parts, reason), dryRun)
+  }
+
+  async reschedule(which: Which, options: RescheduleOptions): Promise<Changed> {
+    const given = readRescheduling(options)
+    return this.#changer.change(which, reschedule(this.#parts, given), given.dryRun)
+  }
+
+  async explain(id: string): Promise<Explanation> {
+    return explainJob(this.#runtime, readId(id))
+  }
+
+  watch(id: string, options?: WatchOptions): JobWatch {
+    return new JobWatch(readId(id), this.#parts.results, readWatching(options))
   }
 
   /** The newest failures, waiting for a retry or given up. */
   async failures(limit: number): Promise<readonly Job[]> {
     return (await this.#runtime.db.reader.run(lastFailures, [limit])).map(toJob)
   }
-
-  async #list(filter: JobFilter): Promise<Job[]> {
-    const { values, limit } = readFilter(filter, { limitDefault: 50, limitMax: 200 })
-    const list = filter.ids ? listJobsById : listJobs
-    return (await this.#runtime.db.reader.run(list, [...values, limit])).map(toJob)
-  }
 }
 
-interface ReadFilter {
-  /** $1 to $5 of the statements: states, queue, name, before, ids. */
-  readonly values: readonly unknown[]
-  readonly limit: number
-  readonly conditions: number
-  readonly ids: readonly string[] | null
-}
-
-function readChange(which: string | readonly string[] | JobFilter): ReadFilter {
-  const filter =
-    typeof which === 'string' ? { ids: [which] } : Array.isArray(which) ? { ids: which as string[] } : which
-  const read = readFilter(filter as JobFilter, { limitDefault: 1_000, limitMax: 10_000 })
-  if (read.conditions === 0 && (filter as JobFilter).all !== true) throw new ForgeError('FORGE_FILTER_EMPTY')
-  return read
-}
-
-function readFilter(filter: JobFilter, limits: { limitDefault: number; limitMax: number }): ReadFilter {
-  const record = asRecord(filter, 'The filter')
-  for (const key of Object.keys(record)) if (!filterKnown.includes(key)) throw unknownOption(key, filterKnown)
-  const { queue, name, before } = filter
-  const states = filter.state === undefined ? null : [filter.state].flat().map(readState)
-  if (filter.ids !== undefined) checkIds(filter.ids)
-  // PostgreSQL writes them in lower case.
-  const ids = filter.ids?.map((id) => id.toLowerCase())
-  if (before !== undefined && !isUuid(before)) throw invalidFilter('before must be the id of a job')
-  for (const [key, text] of Object.entries({ queue, name })) {
-    if (text !== undefined && (typeof text !== 'string' || text.includes('\u0000')))
-      throw invalidFilter(`${key} must be text`)
-  }
-  const limit = filter.limit ?? Math.max(limits.limitDefault, ids?.length ?? 0)
-  if (!Number.isInteger(limit) || limit < 1 || limit > limits.limitMax) {
-    throw invalidFilter(`limit must be a whole number from 1 to ${limits.limitMax}`)
-  }
-  const values = [states, queue ?? null, name ?? null, before ?? null, ids ?? null]
-  const conditions = values.filter((value) => value !== null).length
-  return { values, limit, conditions, ids: ids ?? null }
-}
-
-function checkIds(ids: readonly string[]): void {
-  if (!Array.isArray(ids) || !ids.every(isUuid)) throw invalidFilter('ids must be a list of job ids (UUIDs)')
-}
-
-function readState(state: unknown): number {
-  const number = jobStates.indexOf(state as JobState)
-  if (number < 0) throw invalidFilter(`state must be one of ${jobStates.join(', ')}`)
-  return number
-}
-
-function invalidFilter(problem: string): ForgeError {
-  return new ForgeError('FORGE_FILTER_INVALID', `${problem}.`)
+/** The same without a node, for the command: nothing is defined, and the admission of what waits at gates is left to the nodes. */
+export function openJobs(runtime: Runtime, keep: Keep): StoredJobs {
+  const admission = { request: () => {} }
+  return new StoredJobs({
+    runtime,
+    keep,
+    registry: new JobRegistry(),
+    results: new Results(runtime),
+    admission,
+  })
 }
 
 function toJob(row: JobRow): Job {
@@ -255,6 +200,8 @@ function toJob(row: JobRow): Job {
     finishedAt: row.finished_at,
     node: row.node,
     cancelRequested: row.cancel_requested,
+    tags: row.tags ?? [],
+    parent: row.parent,
     progress: row.progress as Job['progress'],
     input: row.input,
     result: row.result,

@@ -20,7 +20,7 @@ import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
 import { Retention } from './prune.js'
 import { jobLost, jobRetried } from './news.js'
-import { countQueues } from './queries/manage.js'
+import { countQueues } from './queries/list.js'
 import { promoteDue } from './queries/limits.js'
 import { StoredQueues } from './queues.js'
 import { Rescue } from './rescue.js'
@@ -75,7 +75,15 @@ export class JobsService implements Service, JobEngine {
     const { runtime, options } = parts
     const keep: Keep = { completedMs: options.retention.completed, discardedMs: options.retention.discarded }
     this.#admission = new Admission(runtime)
-    this.jobs = new StoredJobs(runtime, keep, this.#admission)
+    this.#results = new Results(runtime)
+    const { registry } = parts
+    this.jobs = new StoredJobs({
+      runtime,
+      keep,
+      registry,
+      results: this.#results,
+      admission: this.#admission,
+    })
     this.manual = parts.manual ? this.#makeManual(parts.manual) : null
     this.front = parts.manual?.front(this) ?? this
     this.#slots = this.manual?.slots ?? new Slots(options.queues, options.concurrency)
@@ -84,7 +92,6 @@ export class JobsService implements Service, JobEngine {
     this.queues = new StoredQueues(runtime, this.#slots, options.queues)
     const [lanes, commits, slots, admission] = [this.#lanes, this.#commits, this.#slots, this.#admission]
     this.#enqueuer = new Enqueuer({ runtime, lanes, commits, slots, admission })
-    this.#results = new Results(runtime)
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts

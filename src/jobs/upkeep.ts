@@ -7,6 +7,7 @@ import type { Admission } from './admit.js'
 import type { Retention } from './prune.js'
 import { forgetRates } from './queries/limits.js'
 import type { StoredQueues } from './queues.js'
+import { forgetServed } from './queries/upkeep.js'
 import type { Rescue } from './rescue.js'
 
 interface Chore {
@@ -50,6 +51,7 @@ export class Upkeep {
       { name: 'catalogue', everyMs: 10_000, shared: false, work: () => catalogue.write() },
       { name: 'rates', everyMs: 60_000, shared: true, work: () => runtime.db.control.run(forgetRates) },
       { name: 'nodes', everyMs: 60_000, shared: true, work: () => membership.forgetDead() },
+      { name: 'served', everyMs: 60_000, shared: true, work: () => runtime.db.control.run(forgetServed) },
     ]
   }
 

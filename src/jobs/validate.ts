@@ -27,6 +27,20 @@ export async function validate(
   throw new ForgeError(code, `${what}: ${shown}.`, { cause: result.issues })
 }
 
+/**
+ * The schema's output for an input as it is stored: one that was never given is null there, and a schema for which it
+ * is optional wants to see undefined.
+ * @throws ForgeError FORGE_INPUT_INVALID
+ */
+export async function validateStored(
+  { name, input: schema }: { readonly name: string; readonly input: StandardSchemaV1 | undefined },
+  input: unknown,
+): Promise<unknown> {
+  const about = { what: `The stored input of '${name}'`, code: 'FORGE_INPUT_INVALID' } as const
+  if (input !== null || !schema) return validate(schema, input, about)
+  return validate(schema, undefined, about).catch(() => validate(schema, null, about))
+}
+
 function describeIssue(issue: StandardSchemaV1.Issue): string {
   const path = (issue.path ?? [])
     .map((part) => String(typeof part === 'object' ? part.key : part))

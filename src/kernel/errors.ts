@@ -37,10 +37,14 @@ export const errorCatalogue = {
     'A job name is 1 to 200 bytes of letters, digits, dot, dash, underscore, colon or slash.',
   FORGE_JOB_QUARANTINED: 'The job was set aside because its process crashed three times while it ran.',
   FORGE_JOB_TIMEOUT: "The job ran longer than its definition's timeout.",
+  FORGE_JOB_UNKNOWN:
+    'There is no job of this id: it never was, its transaction has not committed, or its retention has passed.',
   FORGE_KEY_INVALID:
     'The function `by` of the definition must give text of 1 to 200 bytes or a finite number, at once.',
   FORGE_LEASE_LOST:
     'This node lost its lease; another node may run the job. Nothing it writes is accepted any more.',
+  FORGE_LOCK_TIMEOUT:
+    'Somebody else held a lock for too long. Nothing of the statement was done; the call may be repeated.',
   FORGE_MIGRATION_CHANGED: 'A migration that is applied differs from the one this version of forge carries.',
   FORGE_MIGRATION_DENIED:
     'This role may not read or apply the migrations. Run `forge migrate` as the owner, and grant this role what docs/privileges.md lists.',
@@ -66,6 +70,8 @@ export const errorCatalogue = {
   FORGE_START_FAILED:
     'A step of the start failed; `cause` has the error. A role without the privileges that forge needs is a usual reason.',
   FORGE_START_TIMEOUT: 'forge did not start in time (option startTimeout).',
+  FORGE_STATEMENT_TIMEOUT:
+    'PostgreSQL ended the statement: it ran longer than its limit, or somebody cancelled it. Nothing of it was done. Ask for less (a narrower filter), or look for locks and load.',
   FORGE_STOPPED: 'forge was stopped.',
   FORGE_TEST_DEADLINE: 'A wait of the test kit passed its deadline.',
   FORGE_TEST_ENDLESS:
@@ -155,6 +161,18 @@ const connectionCodes = new Set([
   'FORGE_DATABASE_UNREACHABLE',
   'FORGE_DEADLINE',
 ])
+
+/** Statements that the server ended, with the connection in order: PostgreSQL's code and ours. */
+const endedCodes: Readonly<Record<string, ForgeErrorCode>> = {
+  '57014': 'FORGE_STATEMENT_TIMEOUT',
+  '55P03': 'FORGE_LOCK_TIMEOUT',
+}
+
+/** The typed form of the error of a statement that the server ended in time; any other error as it is. */
+export function endedInTime(error: unknown): unknown {
+  const code = endedCodes[codeOf(error)]
+  return code ? new ForgeError(code, `${messageOf(error)}.`, { cause: error }) : error
+}
 
 /** The `code` of any error that carries one, else ''; never throws, whatever was thrown. */
 export function codeOf(error: unknown): string {

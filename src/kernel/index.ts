@@ -10,6 +10,7 @@ export {
   AlreadyAttached,
   codeOf,
   DuplicateName,
+  endedInTime,
   errorCatalogue,
   ForgeError,
   isConnectionError,

@@ -25,7 +25,7 @@ export const runtimeOptions = {
     default: 'forge',
     shows: "'forge'",
     fromText: (text) => text,
-    read: (value) => checkSchemaName(value),
+    read: checkSchemaName,
   }),
   migrate: option.oneOf({
     doc: 'auto applies pending migrations at start; check and off refuse to start while any is pending; off also skips the comparison of checksums.',

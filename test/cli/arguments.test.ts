@@ -19,6 +19,7 @@ describe('the arguments of the command', () => {
       databaseUrl: 'postgres://b/c',
       schema: 'own',
     })
+    expect(read(['status'], env)).toMatchObject({ schemaFrom: 'FORGE_SCHEMA' })
   })
 
   it('need no database for help and version, whatever else is there', () => {
@@ -30,7 +31,7 @@ describe('the arguments of the command', () => {
   it.each([
     [['stauts'], "There is no command 'stauts'. Did you mean status?"],
     [['migrat'], "There is no command 'migrat'. Did you mean migrate?"],
-    [['dance'], "There is no command 'dance'. There are migrate, status, doctor."],
+    [['dance'], "There is no command 'dance'. There are migrate, status, doctor, jobs."],
     [['status', '--scheme', 'x'], "There is no option '--scheme'. Did you mean --schema?"],
     [['status', '--no-json'], "There is no option '--no-json'."],
     [['status', '-x'], "There is no option '-x'."],
@@ -39,10 +40,57 @@ describe('the arguments of the command', () => {
     [['status', '--schema', '--json'], '--schema needs a value.'],
     [['status', '--json=yes'], '--json takes no value.'],
     [['status', 'now'], 'status takes no arguments, only options.'],
-    [[], 'Which command? There are migrate, status, doctor.'],
+    [[], 'Which command? There are migrate, status, doctor, jobs.'],
     [['__proto__'], "There is no command '__proto__'."],
     [['status', '--__proto__'], "There is no option '--__proto__'."],
   ])('are refused with the way out: %j', (args, message) => {
+    expect(() => read(args)).toThrow(message)
+  })
+
+  it('about jobs name a verb, and which jobs', () => {
+    expect(read(['jobs', 'list', '--state', 'running,retryable', '--limit=7'])).toEqual({
+      kind: 'jobs',
+      verb: 'list',
+      databaseUrl: url,
+      schema: undefined,
+      filter: { state: ['running', 'retryable'], limit: 7 },
+      ending: {},
+      times: {},
+      dryRun: false,
+      yes: false,
+    })
+    expect(read(['jobs', 'cancel', 'a', 'b,c', '--id', 'd', '--reason', 'x', '-y'])).toMatchObject({
+      filter: { ids: ['a', 'b', 'c', 'd'], limit: 10_000 },
+      ending: { reason: 'x' },
+      yes: true,
+    })
+    expect(
+      read(['jobs', 'reschedule', '--all', '--delay', '5m', '--priority=high', '--dry-run']),
+    ).toMatchObject({ filter: { all: true }, times: { delay: '5m', priority: 'high' }, dryRun: true })
+    expect(read(['jobs', 'reschedule', 'a', '--run-at', '2030-12-24T18:00:00+01:00'])).toMatchObject({
+      times: { runAt: new Date('2030-12-24T17:00:00Z') },
+    })
+    expect(read(['jobs', '--help', '--state=x'], {})).toEqual({ kind: 'help' })
+  })
+
+  it.each([
+    [['jobs'], 'What about jobs? There are list, show, explain, retry, cancel, discard, reschedule.'],
+    [['jobs', '--all'], 'What about jobs?'],
+    [['jobs', 'retyr'], "There is no command 'retyr'. Did you mean retry?"],
+    [['jobs', 'list', 'x'], 'one job is shown by jobs show'],
+    [['jobs', 'show'], 'jobs show takes the id of one job.'],
+    [['jobs', 'explain', 'a', 'b'], 'jobs explain takes the id of one job.'],
+    [['jobs', 'list', '--stat', 'x'], "There is no option '--stat'. Did you mean --state?"],
+    [['jobs', 'list', '--yes'], '--yes is not an option of this command.'],
+    [['jobs', 'list', '--all'], '--all is not an option of this command.'],
+    [['jobs', 'retry', '--reason', 'x', 'a'], '--reason is not an option of this command.'],
+    [['status', '--queue', 'x'], '--queue is not an option of this command.'],
+    [['jobs', 'list', '--queue'], '--queue needs a value.'],
+    [['jobs', 'reschedule', 'a'], 'needs --delay, --run-at or --priority'],
+    [['jobs', 'reschedule', 'a', '--run-at', 'tomorrow'], 'needs a time with its zone'],
+    [['jobs', 'reschedule', 'a', '--run-at', '2030-12-24T18:00:00'], 'needs a time with its zone'],
+    [['jobs', 'reschedule', 'a', '--run-at', '2030-99-24T18:00:00Z'], 'needs a time with its zone'],
+  ])('about jobs are refused with the way out: %j', (args, message) => {
     expect(() => read(args)).toThrow(message)
   })
 
@@ -56,6 +104,9 @@ describe('the arguments of the command', () => {
     ['status', '--postgres://app:pw-8842@host/shop'],
     ['status', '--schema', 'postgres://app:pw-8842@host/shop'],
     ['status', '--schema', 'x', '-postgres://app:pw-8842@host/shop'],
+    ['jobs', 'postgres://app:pw-8842@host/shop'],
+    ['jobs', 'list', 'postgres://app:pw-8842@host/shop'],
+    ['jobs', 'reschedule', 'x', '--run-at', 'postgres://app:pw-8842@host/shop'],
   ])('never show a connection string that stands in the wrong place: %s %s', (...args) => {
     let message = ''
     try {

@@ -60,6 +60,7 @@ describe('on an empty database', () => {
     const ended = await forge(['migrate'], env)
     expect(ended).toMatchObject({ code: 2, stdout: '' })
     expect(ended.stderr).toContain('FORGE_SCHEMA_NAME_INVALID')
+    expect(ended.stderr).toContain('Environment variable FORGE_SCHEMA is')
     expect(await schemas()).toEqual(['public'])
   })
 

@@ -133,7 +133,16 @@ describe('--help', () => {
   it('names every command, every option and every exit code', async () => {
     const { code, stdout } = await forge(['--help'])
     expect(code).toBe(0)
-    for (const word of ['migrate', 'status', 'doctor', '--database-url', '--schema', '--json', '--version'])
+    for (const word of [
+      'migrate',
+      'status',
+      'doctor',
+      'jobs',
+      '--database-url',
+      '--schema',
+      '--json',
+      '--version',
+    ])
       expect(stdout).toContain(word)
     for (const exit of [0, 1, 2, 3]) expect(stdout).toMatch(new RegExp(`^  ${exit}  \\S`, 'm'))
   })

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type Session, statement } from '../../src/database/index.js'
+import { type Session, statement, unprepared } from '../../src/database/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
 import { createRole, sessionOf, sourceOf } from './kit.js'
@@ -68,7 +68,28 @@ describe('one connection', () => {
   test('survives a statement that the server ended in time', async () => {
     const session = connect({ statementMs: 100 })
     const before = await backend(session)
-    await expect(session.run(nap, [10])).rejects.toMatchObject({ code: '57014' })
+    await expect(session.run(nap, [10])).rejects.toMatchObject({
+      code: 'FORGE_STATEMENT_TIMEOUT',
+      message: expect.stringContaining('statement timeout') as string,
+      cause: { code: '57014' },
+    })
+    expect(await backend(session)).toBe(before)
+  })
+
+  test('survives a lock that it did not get in time, alone and in a transaction', async () => {
+    const session = connect()
+    const before = await backend(session)
+    const impatient = statement('test_lock', () => `select set_config('lock_timeout', '100', false)`)
+    const holder = await database.pool().connect()
+    await holder.query('BEGIN; LOCK TABLE forge.chore')
+    const read = statement('test_read_chores', (s) => `select from ${s}.chore`)
+    const refused = { code: 'FORGE_LOCK_TIMEOUT', cause: { code: '55P03' } }
+    await session.run(impatient)
+    await expect(session.run(read)).rejects.toMatchObject(refused)
+    await expect(session.transaction((run) => run(read))).rejects.toMatchObject(refused)
+    await holder.query('ROLLBACK')
+    holder.release()
+    expect(await session.run(read)).toEqual([])
     expect(await backend(session)).toBe(before)
   })
 
@@ -80,6 +101,7 @@ describe('one connection', () => {
       'test_list',
       () => 'select name from pg_prepared_statements order by 1',
     )
+    await session.run(unprepared(statement('test_unprepared', () => 'select $1::int')), [1])
     expect(await session.run(prepared)).toEqual([{ name: 'test_list' }, { name: 'test_nap' }])
   })
 

@@ -60,12 +60,21 @@ describe('node.jobs', () => {
     const handle = await job.enqueue({})
     await handle.result().catch(() => {})
     broken = false
-    expect(await node.jobs.retry(handle.id)).toEqual({ ids: [handle.id], more: false })
+    expect(await node.jobs.retry(handle.id)).toEqual({
+      ids: [handle.id],
+      matching: 1,
+      more: false,
+      skipped: [],
+      refused: [],
+    })
     expect(await handle.result()).toBe('mended')
     const stored = await node.jobs.get(handle.id)
     expect(stored).toMatchObject({ state: 'completed', attempt: 1 })
     expect(stored?.errors).toHaveLength(1)
-    expect(await node.jobs.retry(handle.id)).toEqual({ ids: [], more: false })
+    expect(await node.jobs.retry(handle.id)).toMatchObject({
+      ids: [],
+      skipped: [{ id: handle.id, state: 'completed' }],
+    })
   })
 
   it('makes a retryable job run now instead of later', async () => {

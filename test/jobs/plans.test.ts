@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import pg from 'pg'
 import { ClientSource, quoteSchema, Session, type Statement, statement } from '../../src/database/index.js'
+import * as change from '../../src/jobs/queries/change.js'
 import * as claim from '../../src/jobs/queries/claim.js'
 import { insertFull, insertMany, removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
+import { aheadOfJob, gateOfJob, serviceOfLane, standingOfJob } from '../../src/jobs/queries/explain.js'
 import * as finish from '../../src/jobs/queries/finish.js'
 import * as limits from '../../src/jobs/queries/limits.js'
-import { unfinishedJobs } from '../../src/jobs/queries/manage.js'
+import { pollJobs, statesOfJobs } from '../../src/jobs/queries/list.js'
 import * as queues from '../../src/jobs/queries/queues.js'
 import { forgetClaims, quarantineJobs, rescueJobs } from '../../src/jobs/queries/upkeep.js'
 import { systemClock } from '../../src/kernel/index.js'
@@ -53,7 +55,16 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [insertMany, [], [], [], [], [], [], []],
   [insertFull, [], [], [], [], [], [], [], [], [], []],
   [removeFinishedTwins, ids],
-  [unfinishedJobs, ids],
+  [pollJobs, ids, ids],
+  [statesOfJobs, ids],
+  [standingOfJob, nobody],
+  [serviceOfLane, 1],
+  [aheadOfJob, nobody, 1_000],
+  [gateOfJob, nobody, 1_000],
+  [change.lockJobs, ids, [0]],
+  [change.markCancelled, ids, 'x'],
+  [change.retryWaiting, ids],
+  [change.rescheduleJobs, ids, [0], 1, null, null],
 ]
 
 let pool: pg.Pool

@@ -74,6 +74,16 @@ export async function theNode(node: ForgeNode): Promise<void> {
   expectTypeOf((await node.jobs.counts()).running).toEqualTypeOf<number>()
   expectTypeOf((await node.health()).checks[0]?.ok).toEqualTypeOf<boolean | undefined>()
   await node.jobs.retry({ state: ['discarded', 'cancelled'], queue: 'mail', limit: 10 })
+  expectTypeOf((await node.jobs.retry(['id'], { dryRun: true })).skipped[0]?.state).toEqualTypeOf<
+    JobState | null | undefined
+  >()
+  await node.jobs.discard({ tag: 'mail', parent: 'id' }, 'no use')
+  await node.jobs.reschedule('id', { delay: '5m', priority: 'high' })
+  expectTypeOf((await node.jobs.explain('id')).sentence).toEqualTypeOf<string>()
+  for await (const { progress } of node.jobs.watch('id', { signal: new AbortController().signal }))
+    expectTypeOf(progress?.percent).toEqualTypeOf<number | undefined>()
+  // @ts-expect-error an hour has a unit
+  await node.jobs.reschedule('id', { delay: '1' })
   await node.stop({ timeout: '5s' })
   await using scoped = node
   expectTypeOf(scoped.stop).returns.resolves.toEqualTypeOf<void>()

@@ -1,4 +1,4 @@
-import { undeadLease } from '../../cluster/index.js'
+import { knownNode, undeadLease } from '../../cluster/index.js'
 import { statement } from '../../database/index.js'
 
 const lostError = (node: string): string => `
@@ -89,6 +89,15 @@ export const missingPartitions = statement<{ day: string }>(
 export const prunePartition = statement<{ dropped: string | null }>(
   'forge_prune_partition',
   (s) => `select ${s}.job_history_prune() as dropped`,
+)
+
+/**
+ * What nodes have said about the lanes they serve, when they are gone altogether. The dead ones are left: they may come
+ * back under another epoch, and whoever asks counts living nodes only.
+ */
+export const forgetServed = statement(
+  'forge_forget_served',
+  (s) => `delete from ${s}.job_worker where not ${knownNode(s, 'job_worker.node')}`,
 )
 
 /** Folds the deltas of the tally into one row per lane, state and day, a bounded number at a time. */
