@@ -46,11 +46,11 @@ const count = async (where: string): Promise<number> =>
   (await database.query<{ n: number }>(`select count(*)::int as n from forge.job where ${where}`))[0]?.n ?? -1
 
 describe('the admission', () => {
-  it('lets the oldest through, as many as there is room for, and says which queue has work from when on', async () => {
+  it('lets the oldest through, as many as there is room for, and says which lane has work from when on', async () => {
     await limit('c/send', 3)
     await wait(10, ['c/send'])
     const answer = await admit('c/send')
-    expect(answer).toEqual([{ what: 'ready', name: 'mail', value: expect.any(Number) }])
+    expect(answer).toEqual([{ what: 'ready', name: '1', value: expect.any(Number) }])
     const rows = await database.query<{ n: number; due: number }>(
       'select input::int as n, extract(epoch from due)::float8 as due from forge.job where state = 2 order by due, id',
     )
@@ -86,7 +86,7 @@ describe('the admission', () => {
     const answer = await admit('c/send=a')
     expect(answer.map(({ what, name }) => [what, name])).toEqual([
       ['later', 'r/send=a'],
-      ['ready', 'mail'],
+      ['ready', '1'],
     ])
     expect(answer[0]?.value).toBeGreaterThan(50_000)
     expect(answer[0]?.value).toBeLessThanOrEqual(60_000)
@@ -252,7 +252,7 @@ describe('requests', () => {
       calls,
       ready,
     } = admission((gates) =>
-      gates.includes('c/a') ? first.promise : Promise.resolve([{ what: 'ready', name: 'mail', value: 1 }]),
+      gates.includes('c/a') ? first.promise : Promise.resolve([{ what: 'ready', name: '1', value: 1 }]),
     )
     under.request(['c/a'])
     for (const gate of ['c/b', 'c/c', 'c/b']) under.request([gate])
@@ -261,7 +261,7 @@ describe('requests', () => {
     first.resolve([])
     await until(() => calls.length === 2, { label: 'the others went' })
     expect(calls[1]).toEqual(['c/b', 'c/c'])
-    await until(() => ready.length === 1, { label: 'the queue is hinted' })
+    await until(() => ready.length === 1, { label: 'the lane is hinted' })
     await under.stop()
     under.request(['c/d'])
     expect(calls).toHaveLength(2)

@@ -108,12 +108,12 @@ describe('the gates of a job', () => {
 
 describe('a key', () => {
   it.each([
-    ['undefined', () => undefined, /is undefined/],
-    ['null', () => null, /is null/],
-    ['NaN', () => Number.NaN, /is NaN/],
-    ['an object', () => ({ toString: () => 'x' }), /is of type object/],
-    ['a promise', () => Promise.resolve('x'), /is a promise/],
-    ['201 bytes', () => 'é'.repeat(101), /has 202 bytes/],
+    ['undefined', () => undefined, /of type undefined/],
+    ['null', () => null, /of type null/],
+    ['NaN', () => Number.NaN, /gave NaN/],
+    ['an object', () => ({ toString: () => 'x' }), /of type object/],
+    ['a promise', () => Promise.resolve('x'), /gave a promise/],
+    ['201 bytes', () => 'é'.repeat(101), /gave 202 bytes/],
     ['a NUL', () => 'a\u0000b', /cannot be stored/],
     ['half a character', () => 'a\ud800', /cannot be stored/],
     [

@@ -51,6 +51,9 @@ beforeAll(async () => {
       concurrency_limit, concurrency_keyed, rate_limit, rate_per_ms, rate_keyed)
     values ('sql.limited', 1, 'sql', 50, 5, '', false, 3, true, 10, 1000, false),
            ('sql.slow', 1, 'sql', 50, 5, '', false, null, false, 10, 1000, false)`)
+  await database.query(`
+    insert into forge.job_limit (gate_class, limit_n, per_ms, keyed)
+    values ('c/sql.limited', 3, null, true), ('r/sql.limited', 10, 1000, false), ('r/sql.slow', 10, 1000, false)`)
 })
 afterAll(() => node.stop())
 
@@ -117,14 +120,14 @@ describe('forge.enqueue', () => {
   })
 
   it('blocks a job with limits at its first gate, once its time has come', async () => {
-    const gates = ['c/sql.limited/42', 'r/sql.limited/']
+    const gates = ['c/sql.limited=42', 'r/sql.limited']
     expect(await stored(await enqueue({ name: 'sql.limited', key: '42' }))).toMatchObject({
       ...{ state: 1, gates, gate: gates[0] },
     })
     const later = await enqueue({ name: 'sql.limited', key: '42', run_at: new Date('2031-01-01') })
     expect(await stored(later)).toMatchObject({ state: 0, gates, gate: null })
     expect(await stored(await enqueue({ name: 'sql.slow' }))).toMatchObject({
-      gates: ['r/sql.slow/'],
+      gates: ['r/sql.slow'],
       state: 1,
     })
   })

@@ -23,7 +23,7 @@ export const lookAtQueues = statement<{
   )
   select coalesce((select jsonb_agg(said) from said), '[]') as queues,
          exists (select from (select 1) as one cross join lateral (
-                   select 1 from ${s}.job where state = 1 order by gate limit 1) as waits) as blocked`,
+                   select 1 from ${s}.job where stage = 1 order by gate limit 1) as waits) as blocked`,
 )
 
 export interface QueueRow {
@@ -51,12 +51,12 @@ export const listQueues = statement<QueueRow>(
   ), counted as (
     select lane, count(*) filter (where state = 3) as running, count(*) filter (where state in (0, 4)) as waiting,
            count(*) filter (where state = 1) as blocked
-    from (select lane, state from ${s}.job where state = 3
-          union all (select lane, state from ${s}.job where state in (0, 4) limit $1)
-          union all (select lane, state from ${s}.job where state = 1 limit $1)) as capped group by lane
+    from (select lane, state from ${s}.job_running
+          union all (select lane, state from ${s}.job where stage = 0 limit $1)
+          union all (select lane, state from ${s}.job where stage = 1 limit $1)) as capped group by lane
   ), summed as (
     select l.queue, sum(c.running) as running, sum(c.waiting) as waiting, sum(c.blocked) as blocked,
-           sum((select count(*) from (select 1 from ${s}.job j where j.lane = l.id and j.state = 2 limit $1) as a)) as available
+           sum((select count(*) from (select 1 from ${s}.job j where j.lane = l.id and j.stage = 2 and j.state = 2 limit $1) as a)) as available
     from ${s}.job_lane l left join counted c on c.lane = l.id group by l.queue
   )
   select n.queue, q.paused_at, q.paused_by, q.paused_reason, l.limit_n as "limit",
