@@ -216,8 +216,8 @@ export class JobsService implements Service, JobEngine {
   #makeWorker(keep: Keep): Worker {
     const { runtime, membership } = this.#parts
     const registry = this.manual?.registry ?? this.#parts.registry
-    const work = runtime.db.open('work', { lockMs: tripLockMs })
-    const finish = runtime.db.open('finish', { lockMs: tripLockMs })
+    const work = runtime.db.open('work', { lockMs: tripLockMs, generic: true })
+    const finish = runtime.db.open('finish', { lockMs: tripLockMs, generic: true })
     this.#closers.push(
       () => work.close(),
       () => finish.close(),
