@@ -121,6 +121,11 @@ export class JobsService implements Service, JobEngine {
     return this.#worker?.runner.size ?? 0
   }
 
+  /** Slots held by handlers that went on although their job was taken from them. */
+  get debt(): number {
+    return this.#worker?.runner.debt ?? 0
+  }
+
   async start(): Promise<void> {
     const { runtime, registry } = this.#parts
     await this.#retention.ensure()
