@@ -5,6 +5,8 @@
 export class Claims {
   readonly #open = new Map<string, number>()
   readonly #spent = new Set<string>()
+  /** Claims of which a job was lost: it may still stand as running, and only the claim's row leads to it. */
+  readonly #doubtful = new Set<string>()
 
   opened(token: string, jobs: number): void {
     if (jobs > 0) this.#open.set(token, jobs)
@@ -14,7 +16,13 @@ export class Claims {
   ended(token: string): void {
     const left = (this.#open.get(token) ?? 0) - 1
     if (left > 0) this.#open.set(token, left)
-    else if (this.#open.delete(token)) this.#spent.add(token)
+    else if (this.#open.delete(token) && !this.#doubtful.delete(token)) this.#spent.add(token)
+  }
+
+  /** One of its jobs was lost. The row stays: rescue, or the look for strays, removes it when no job stands under it. */
+  lost(token: string): void {
+    if (this.#open.has(token)) this.#doubtful.add(token)
+    this.ended(token)
   }
 
   knows(token: string): boolean {

@@ -122,7 +122,11 @@ function causedBy(id: string, options: EnqueueOptions | undefined): EnqueueOptio
 async function holdClaim(run: JobRun, tx: Tx, runtime: Runtime): Promise<void> {
   run.heldRow = true
   const { rows } = await tx.query(lockClaim.text(runtime.db.schema), [run.id, run.token])
-  if (rows.length === 0) throw loseLease(run)
+  if (rows.length > 0) return
+  // Completed by this very transaction, or one before it: that is no loss.
+  throw run.completedInTx
+    ? new ForgeError('FORGE_LEASE_LOST', `Job ${run.id} was completed before.`)
+    : loseLease(run)
 }
 
 async function completeIn(

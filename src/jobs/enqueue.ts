@@ -1,4 +1,4 @@
-import { checkTx, onCommit, type Statement } from '../database/index.js'
+import { checkTx, onCommit, type Session, type Statement } from '../database/index.js'
 import {
   codeOf,
   encodeStrict,
@@ -33,6 +33,8 @@ export interface EnqueuerParts {
   readonly commits: CommitWatch
   readonly slots: Slots
   readonly admission: Admission
+  /** For unique jobs: a key that somebody holds in a transaction is waited for, and holds up nothing else. */
+  readonly keys: Session
 }
 
 /** One call, as far as it can be read without waiting for anything. */
@@ -175,7 +177,7 @@ export class Enqueuer {
   }
 
   #insertOnce(rows: readonly Row[], repeat: boolean): Promise<Inserted> {
-    const { control } = this.#parts.runtime.db
+    const control = rows[0]?.unique ? this.#parts.keys : this.#parts.runtime.db.control
     const send: Send = (statement, values) => control.run(statement, values)
     const [first] = rows as [Row]
     const now = first.delayMs === null && first.runAt === null

@@ -60,12 +60,19 @@ async function conclude(
 ): Promise<void> {
   if (run.concluded) return
   run.concluded = true
-  listener.concluded(run, run.completedInTx ? await confirmCompletion(run, end, parts) : readEnd(run, end))
+  let outcome: Outcome
+  try {
+    outcome = run.completedInTx ? await confirmCompletion(run, end, parts) : readEnd(run, end)
+  } catch (error) {
+    // What was returned may be a proxy that throws wherever it is touched.
+    outcome = { kind: 'threw', error }
+  }
+  listener.concluded(run, outcome)
 }
 
 /** A handler that ignores its signal must not hold its job for ever. */
 function armPatience(run: JobRun, parts: ContextParts, listener: RunListener): void {
-  parts.runtime.clock.timer(run.aborted === 'stop' ? stopGraceMs : graceMs, () => {
+  parts.runtime.clock.timer(run.hurried ? stopGraceMs : graceMs, () => {
     void conclude(run, { error: run.reason }, { parts, listener })
   })
 }
@@ -140,6 +147,10 @@ async function confirmCompletion(run: JobRun, end: Settled, parts: ContextParts)
     // Not known now. If it did not commit, the row still runs under this epoch: hand it back; if it did, no row is hit.
     return { kind: 'handBack' }
   }
-  if (!('value' in end)) return readEnd(run, end)
+  if (!('value' in end)) {
+    const outcome = readEnd(run, end)
+    // It believed the claim lost; it is not.
+    return outcome.kind === 'lost' ? { kind: 'threw', error: end.error } : outcome
+  }
   return { kind: 'threw', error: new ForgeError('FORGE_COMPLETE_NOT_COMMITTED', `Job ${run.id}.`) }
 }

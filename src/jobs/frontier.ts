@@ -126,11 +126,11 @@ export class Frontier {
     this.#sweepMs = Math.min(Math.max(ms * sweepShare, sweepMsMin), sweepMsMax)
   }
 
-  /** Milliseconds until a lane that was read from a position should be read from its start; infinite: none. */
+  /** Milliseconds until a lane that seems empty should be read from its start; infinite: none. */
   sweepInMs(nowMs: number): number {
     let next = Number.POSITIVE_INFINITY
-    for (const { unswept, sweptMs } of this.#lanes.values())
-      if (unswept) next = Math.min(next, sweptMs + this.#sweepMs - nowMs)
+    for (const { unswept, sweptMs, maybe } of this.#lanes.values())
+      if (unswept && !maybe) next = Math.min(next, sweptMs + this.#sweepMs - nowMs)
     return Math.max(next, 0)
   }
 

@@ -3,7 +3,7 @@ import { messageOf, type Timer } from '../kernel/index.js'
 import type { Membership } from '../cluster/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Admission } from './admit.js'
-import { parseReady } from './hints.js'
+import { hintReady, parseReady } from './hints.js'
 import { lookAround } from './queries/claim.js'
 import { promoteDue } from './queries/limits.js'
 import type { Upkeep } from './upkeep.js'
@@ -115,8 +115,12 @@ export class Looks {
     this.#dueAt = Number.POSITIVE_INFINITY
     try {
       const rows = await this.#parts.runtime.db.control.run(promoteDue)
-      this.#parts.worker?.wake(rows.map(({ lane }) => lane))
-      for (const row of rows) this.#parts.admission.request(row.gates)
+      const { runtime, admission } = this.#parts
+      for (const { lane, n, gates } of rows) {
+        // This node hears it too; the others would find it when they look.
+        if (n > 0) hintReady(runtime.signals, { lane, waits: false, due: null })
+        admission.request(gates)
+      }
     } catch (error) {
       this.#parts.runtime.log.debug(`forge: could not promote due jobs: ${messageOf(error)}`)
     }

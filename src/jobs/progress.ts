@@ -24,6 +24,7 @@ export class ProgressWriter {
   }
 
   note(run: JobRun, percent: number, message?: string): void {
+    if (run.concluded) return
     const { clock } = this.#runtime
     const clean = Math.min(100, Math.max(0, Number.isFinite(percent) ? percent : 0))
     const json = JSON.stringify({

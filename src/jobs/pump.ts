@@ -67,10 +67,6 @@ export class Pump {
     this.#parts = parts
   }
 
-  get idle(): boolean {
-    return !this.#claiming && !this.#handing && !this.#scheduled && this.#done.length === 0
-  }
-
   complete(done: Completed): void {
     if (this.#done.push(done) === 1) this.#oldestMs = this.#parts.runtime.clock.monotonicMs()
     this.schedule()
@@ -122,7 +118,8 @@ export class Pump {
 
   #rest(now: number): void {
     const pause = this.#notBeforeMs > now ? this.#notBeforeMs - now : Number.POSITIVE_INFINITY
-    const handIn = this.#done.length > 0 ? this.#oldestMs + handInMsMax - now : Number.POSITIVE_INFINITY
+    const waits = this.#done.length > 0 && !this.#handing
+    const handIn = waits ? this.#oldestMs + handInMsMax - now : Number.POSITIVE_INFINITY
     const ms = Math.min(pause, handIn, this.#claims ? this.#parts.frontier.sweepInMs(now) : pause)
     this.#timer?.cancel()
     if (ms < Number.POSITIVE_INFINITY)
@@ -192,7 +189,9 @@ export class Pump {
       for (const reading of readings) {
         const lane = lanes.get(reading.lane.id)
         got += lane?.n ?? 0
-        frontier.read(reading, isExhausted(reading, lane?.n ?? 0, seen), lane?.last ?? null)
+        // A trip that took nothing at all found only what others hold: the next look finds the rest.
+        const exhausted = rows.length === 0 || isExhausted(reading, lane?.n ?? 0, seen)
+        frontier.read(reading, exhausted, lane?.last ?? null)
       }
       const { queue } = (readings[0] as Reading).lane
       if (got >= n) pace.grow(queue, slots.size(queue))

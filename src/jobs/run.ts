@@ -34,6 +34,8 @@ export class JobRun {
   deadlineMs = Number.POSITIVE_INFINITY
   aborted: AbortKind | null = null
   reason: Error | null = null
+  /** The node stops: patience with the handler is short, whatever it was aborted for before. */
+  hurried = false
   /** `complete(result, { tx })` was called: the handler's return value no longer counts. */
   completedInTx = false
   /** A transaction of its own may still hold its row: what ends it must not wait for that. */
@@ -64,7 +66,8 @@ export class JobRun {
   /** Aborts the handler's signal once; the first reason stands, except that a lost lease outranks all. */
   abort(kind: AbortKind, reason: Error): void {
     if (this.aborted === null || kind === 'lost') this.aborted = kind
-    if (this.reason) return
+    this.hurried ||= kind === 'stop'
+    if (this.reason) return kind === 'stop' ? this.#onAbort?.() : undefined
     this.reason = reason
     this.#controller?.abort(reason)
     this.#onAbort?.()

@@ -193,18 +193,19 @@ export class Runner implements RunListener {
     if (run.row.gates) this.#parts.admission.request(run.row.gates)
     if (finish.kind === 'final') news.emit(jobFinished, { id, name: spec.name, queue, state: finish.state })
     else news.emit(jobRetried, { id, name: spec.name, delayMs: finish.delayMs })
+    this.#parts.claims.ended(run.token)
     this.#forget(run)
   }
 
   /** Nothing may be written for it any more. */
   lost(run: JobRun): void {
     this.#parts.runtime.news.emit(jobLost, { id: run.id, name: run.spec.name })
+    this.#parts.claims.lost(run.token)
     this.#forget(run)
   }
 
   #forget(run: JobRun): void {
     this.#parts.context.progress.forget(run)
-    this.#parts.claims.ended(run.token)
     if (this.#runs.get(run.id) === run) this.#runs.delete(run.id)
     // While it ran no other suspect was claimed; there may be one.
     if (isSuspect(run)) this.#parts.suspectEnded()

@@ -44,6 +44,8 @@ export interface JobsParts {
 
 /** A trip carries many jobs: what it cannot write at once goes by the finisher, which passes over locked rows. */
 const tripLockMs = 100
+/** The connection of unique enqueues opens when the first comes, and closes when none came for so long. */
+const keysIdleMs = 30_000
 
 /** Everything of this room that lives in one process. */
 export class JobsService implements Service, JobEngine {
@@ -91,7 +93,9 @@ export class JobsService implements Service, JobEngine {
     this.#commits = new CommitWatch(runtime)
     this.queues = new StoredQueues(runtime, this.#slots, options.queues)
     const [lanes, commits, slots, admission] = [this.#lanes, this.#commits, this.#slots, this.#admission]
-    this.#enqueuer = new Enqueuer({ runtime, lanes, commits, slots, admission })
+    const keys = runtime.db.open('keys', { idleMs: keysIdleMs, generic: true })
+    this.#closers.push(() => keys.close())
+    this.#enqueuer = new Enqueuer({ runtime, lanes, commits, slots, admission, keys })
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
     this.#rescue = new Rescue(runtime, keep)
     const { membership } = parts

@@ -98,8 +98,9 @@ export class Worker {
     this.frontier.serve(
       all.filter((lane) => lane.version === 1 && here.has(lane.capability) && slots.serves(lane.queue)),
     )
-    if (this.laneIds.join() !== before)
-      await runtime.db.control.run(saveWorker, [runtime.nodeId, this.laneIds])
+    if (this.laneIds.join() === before) return
+    this.#pump.schedule()
+    await runtime.db.control.run(saveWorker, [runtime.nodeId, this.laneIds])
   }
 
   /** Looks for work in these lanes (null: in all), from this due (epoch seconds; null: anywhere) on. */
@@ -155,14 +156,6 @@ export class Worker {
     await sleep(runtime.clock, 0)
     this.runner.stop()
     for (const off of this.#offs) off()
-  }
-
-  /** Resolves when nothing is claimed, running or unwritten here, and the last claim found nothing more. */
-  async idle(): Promise<void> {
-    while (this.runner.size > 0 || !this.#pump.idle || this.frontier.hungry().size > 0) {
-      this.#pump.schedule()
-      await new Promise<void>((resolve) => this.#waiters.push(resolve))
-    }
   }
 
   #tellWaiters(): void {

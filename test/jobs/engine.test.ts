@@ -172,4 +172,38 @@ describe('a handler', () => {
     end.resolve()
     await until(async () => (await handlers())?.ok, { label: 'it settled' })
   })
+
+  it('that returns something which throws wherever it is touched fails its attempt, and no more', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('result.revoked', {
+      retry: { attempts: 1 },
+      run() {
+        const { proxy, revoke } = Proxy.revocable({}, {})
+        revoke()
+        return proxy
+      },
+    })
+    await using node = await attach()
+    const { id } = await job.enqueue({})
+    await until(async () => ['completed', 'discarded'].includes((await node.jobs.get(id))?.state ?? ''), {
+      label: 'its end is written',
+    })
+  })
+
+  it('that completes twice in a transaction which falls runs again, and is not left running', async () => {
+    const { forge, attach } = setup(database)
+    let runs = 0
+    const job = forge.job('complete.twice', {
+      retry: { base: '10ms' },
+      run: (_input: unknown, job) =>
+        ++runs > 1
+          ? 'done'
+          : job.transaction(async (tx) => {
+              await job.complete('first', { tx })
+              await job.complete('second', { tx })
+            }),
+    })
+    await using _node = await attach()
+    expect(await (await job.enqueue({})).result()).toBe('done')
+  })
 })

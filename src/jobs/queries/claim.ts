@@ -102,20 +102,26 @@ const take = (s: string, heads: string): string => `
            attempt = attempt + 1, claims = claims + 1, progress = null
      where ctid = any (array(${heads}))
     returning id, lane, attempt, attempts_max, crashes, claims, due, cancel_at is not null as cancelled, gates,
-              pg_column_size(input) > ${inputBytesInline} as big, input`
+              input`
 
 /** Those that were taken stand in a row of their own, by which they are found when this node dies. */
 const noteClaim = (s: string): string => `
     insert into ${s}.job_claim (token, node, epoch, ids)
     select $3::uuid, $1::uuid, $2::uuid, array_agg(id) from taken having count(*) > 0`
 
+/** An input is big when it takes much room as it is stored, or (compressed there) as text. */
 const lists = `
     select string_agg(id::text, ',') as ids,
            string_agg(concat_ws(',', lane, attempt, attempts_max, claims, date_part('epoch', due)), ';') as facts,
-           '[' || string_agg(case when big then 'null' else input::text end, ',') || ']' as inputs,
-           json_agg(json_build_object('id', id, 'crashes', crashes, 'cancelled', cancelled, 'gates', gates, 'big', big))
-             filter (where crashes > 0 or cancelled or big or gates is not null) as odd
-    from (select * from taken order by due, id) as taken`
+           '[' || string_agg(coalesce(inline, 'null'), ',') || ']' as inputs,
+           json_agg(json_build_object('id', id, 'crashes', crashes, 'cancelled', cancelled, 'gates', gates,
+                                      'big', inline is null))
+             filter (where crashes > 0 or cancelled or inline is null or gates is not null) as odd
+    from (
+      select *, case when octet_length(json) <= ${inputBytesInline} then json end as inline
+      from (select *, case when pg_column_size(input) <= ${inputBytesInline} then input::text end as json
+            from taken order by due, id) as sized
+    ) as taken`
 
 const claimOnly = (claim: (s: string) => string) => (s: string) => `
   with ${claim(s)}, taken as (${take(s, 'select at from heads')}),
@@ -203,12 +209,19 @@ export const lookAround = statement<{
 export const releaseStrays = statement<{ id: string }>(
   'forge_release_strays',
   (s) => `
-  with stray as (
-    delete from ${s}.job_claim where token = any ($1::uuid[]) and epoch = $2 and at < clock_timestamp() - interval '15 s'
-    returning token, ids
+  with mine as (
+    select token, ids from ${s}.job_claim
+    where token = any ($1::uuid[]) and epoch = $2 and at < clock_timestamp() - interval '15 s'
   ), theirs as (
-    select job.at from stray cross join unnest(stray.ids) as taken(id) cross join lateral (
-      select ctid as at from ${s}.job where job.id = taken.id and job.token = stray.token limit 1) as job
+    select mine.token, job.at from mine cross join unnest(mine.ids) as taken(id) cross join lateral (
+      select ctid as at from ${s}.job where job.id = taken.id and job.token = mine.token and job.state = 3
+      limit 1 for update skip locked) as job
+  ), over as (
+    -- Only what leads to no job any more: a row that was locked is looked at again.
+    delete from ${s}.job_claim as claim using mine
+    where claim.token = mine.token and not exists (
+      select from unnest(mine.ids) as taken(id) cross join lateral (
+        select from ${s}.job where job.id = taken.id and job.token = mine.token limit 1) as job)
   )
   update ${s}.job
      set state = 2, attempt = attempt - 1, token = null, node = null, epoch = null, claimed_at = null
