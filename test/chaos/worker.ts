@@ -16,6 +16,8 @@ export interface ChaosInput {
   readonly holdMs?: number
   /** How the handler ends: see below. */
   readonly how?: 'return' | 'transaction' | 'throw' | 'snooze' | 'progress'
+  /** The bulk enqueue it came with. */
+  readonly batch?: string
 }
 
 const silent = (): void => {}

@@ -1,0 +1,64 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import type { AttachOptions } from '../../src/index.js'
+import { type NodeProcess, type Proxy, startProxy } from '../../src/testing/index.js'
+import { startNode, stopNode } from './nodes.js'
+
+export interface FleetOptions {
+  readonly url: string
+  readonly size: number
+  readonly options: AttachOptions
+}
+
+/** One place in the fleet: its way to PostgreSQL stays the same while processes come and go. */
+export interface Member {
+  readonly proxy: Proxy
+  node: NodeProcess
+}
+
+/** Worker processes, each behind a proxy of its own, that can be broken one by one. */
+export class Fleet implements AsyncDisposable {
+  readonly members: readonly Member[]
+  readonly #options: FleetOptions
+  readonly #all: NodeProcess[]
+
+  private constructor(options: FleetOptions, members: readonly Member[]) {
+    this.#options = options
+    this.members = members
+    this.#all = members.map(({ node }) => node)
+  }
+
+  static async start(options: FleetOptions): Promise<Fleet> {
+    const target = addressOf(options.url)
+    const members = Array.from({ length: options.size }, async () => {
+      const proxy = await startProxy({ target })
+      return { proxy, node: await startNode(proxy.url(options.url), { options: options.options }) }
+    })
+    return new Fleet(options, await Promise.all(members))
+  }
+
+  /** SIGKILL; another process takes the place after `afterMs`, and its start is waited for. */
+  async replace(at: number, afterMs: number): Promise<void> {
+    const member = this.members[at] as Member
+    member.node.kill('SIGKILL')
+    await member.node.exited
+    await pause(afterMs)
+    const { url, options } = this.#options
+    member.node = await startNode(member.proxy.url(url), { options })
+    this.#all.push(member.node)
+  }
+
+  /** Exit codes of a clean stop of those that run. */
+  stop(): Promise<(number | null)[]> {
+    return Promise.all(this.members.map(({ node }) => stopNode(node)))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#all.map((node) => node[Symbol.asyncDispose]()))
+    await Promise.all(this.members.map(({ proxy }) => proxy.stop()))
+  }
+}
+
+export function addressOf(url: string): { readonly host: string; readonly port: number } {
+  const { hostname, port } = new URL(url)
+  return { host: hostname, port: Number(port) }
+}
