@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import type { AttachOptions } from '../../src/index.js'
+import { type AttachOptions, isForgeError } from '../../src/index.js'
 import { type NodeProcess, type Proxy, startProxy } from '../../src/testing/index.js'
 import { startNode, stopNode } from './nodes.js'
 
@@ -43,7 +43,7 @@ export class Fleet implements AsyncDisposable {
     await member.node.exited
     await pause(afterMs)
     const { url, options } = this.#options
-    member.node = await startNode(member.proxy.url(url), { options })
+    member.node = await startPatiently(member.proxy.url(url), options)
     this.#all.push(member.node)
   }
 
@@ -55,6 +55,19 @@ export class Fleet implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#all.map((node) => node[Symbol.asyncDispose]()))
     await Promise.all(this.members.map(({ proxy }) => proxy.stop()))
+  }
+}
+
+const startTries = 20
+
+/** As a supervisor would: a fault in the middle of the start ends the process, and another one is started. */
+async function startPatiently(url: string, options: AttachOptions): Promise<NodeProcess> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await startNode(url, { options })
+    } catch (error) {
+      if (!isForgeError(error, 'FORGE_TEST_PROCESS_ENDED') || tries === startTries) throw error
+    }
   }
 }
 

@@ -44,24 +44,40 @@ async function end(input: ChaosInput, job: JobContext): Promise<unknown> {
   return { token }
 }
 
+/** Reading the input takes a moment, so that a test can break things before the handler starts. */
+const slowSchema = {
+  '~standard': {
+    version: 1,
+    vendor: 'chaos',
+    validate: async (value: unknown) => {
+      await report({ kind: 'parsing' })
+      await wait(300)
+      return { value: value as ChaosInput }
+    },
+  },
+} as const
+
 const work = forge.job('chaos', {
   timeout: '5m',
   retry: { attempts: 20, base: '20ms', max: '200ms' },
-  async run(input: ChaosInput, job) {
-    const about = { id: job.id, token: job.fence.token, n: job.fence.n }
-    void report({ kind: 'started', ...about })
-    job.signal.addEventListener('abort', () => {
-      void report({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
-    })
-    // Deaf to its signal on purpose: what a zombie sends must be refused, not merely not sent.
-    await wait(job.fence.n === 1 ? input.ms : (input.holdMs ?? 0))
-    try {
-      return await end(input, job)
-    } finally {
-      void report({ kind: 'ended', ...about })
-    }
-  },
+  run,
 })
+forge.job('chaos.parsed', { input: slowSchema, run })
+
+async function run(input: ChaosInput, job: JobContext): Promise<unknown> {
+  const about = { id: job.id, token: job.fence.token, n: job.fence.n }
+  void report({ kind: 'started', ...about })
+  job.signal.addEventListener('abort', () => {
+    void report({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
+  })
+  // Deaf to its signal on purpose: what a zombie sends must be refused, not merely not sent.
+  await wait(job.fence.n === 1 ? input.ms : (input.holdMs ?? 0))
+  try {
+    return await end(input, job)
+  } finally {
+    void report({ kind: 'ended', ...about })
+  }
+}
 
 async function produce(everyMs: number): Promise<void> {
   for (;;) {
