@@ -7,6 +7,8 @@ export interface FleetOptions {
   readonly url: string
   readonly size: number
   readonly options: AttachOptions
+  /** As of `startNode`. */
+  readonly quiet?: boolean
 }
 
 /** One place in the fleet: its way to PostgreSQL stays the same while processes come and go. */
@@ -27,13 +29,13 @@ export class Fleet implements AsyncDisposable {
     this.#all = members.map(({ node }) => node)
   }
 
-  static async start(options: FleetOptions): Promise<Fleet> {
-    const target = addressOf(options.url)
-    const members = Array.from({ length: options.size }, async () => {
-      const proxy = await startProxy({ target })
-      return { proxy, node: await startNode(proxy.url(options.url), { options: options.options }) }
+  static async start(given: FleetOptions): Promise<Fleet> {
+    const { url, size, options, quiet = false } = given
+    const members = Array.from({ length: size }, async () => {
+      const proxy = await startProxy({ target: addressOf(url) })
+      return { proxy, node: await startNode(proxy.url(url), { options, quiet }) }
     })
-    return new Fleet(options, await Promise.all(members))
+    return new Fleet(given, await Promise.all(members))
   }
 
   /** SIGKILL; another process takes the place after `afterMs`, and its start is waited for. */
@@ -42,8 +44,8 @@ export class Fleet implements AsyncDisposable {
     member.node.kill('SIGKILL')
     await member.node.exited
     await pause(afterMs)
-    const { url, options } = this.#options
-    member.node = await startPatiently(member.proxy.url(url), options)
+    const { url, options, quiet = false } = this.#options
+    member.node = await startPatiently(member.proxy.url(url), { options, quiet })
     this.#all.push(member.node)
   }
 
@@ -61,10 +63,10 @@ export class Fleet implements AsyncDisposable {
 const startTries = 20
 
 /** As a supervisor would: a fault in the middle of the start ends the process, and another one is started. */
-async function startPatiently(url: string, options: AttachOptions): Promise<NodeProcess> {
+async function startPatiently(url: string, orders: Parameters<typeof startNode>[1]): Promise<NodeProcess> {
   for (let tries = 1; ; tries++) {
     try {
-      return await startNode(url, { options })
+      return await startNode(url, orders)
     } catch (error) {
       if (!isForgeError(error, 'FORGE_TEST_PROCESS_ENDED') || tries === startTries) throw error
     }

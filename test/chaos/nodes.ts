@@ -14,7 +14,7 @@ export const long = process.env.FORGE_CHAOS === 'long'
 /** A node of a chaos test as a real process, running from the sources. */
 export async function startNode(
   url: string,
-  orders: { readonly options: AttachOptions; readonly produceMs?: number },
+  orders: { readonly options: AttachOptions; readonly produceMs?: number; readonly quiet?: boolean },
 ): Promise<NodeProcess> {
   const node = spawnNode({
     script: new URL('./worker.ts', import.meta.url),

@@ -8,6 +8,8 @@ const orders = JSON.parse(process.argv[2] ?? '{}') as {
   readonly options: AttachOptions
   /** Enqueue one job after the other, so many milliseconds apart. */
   readonly produceMs?: number
+  /** Says nothing of single jobs: for many of them. */
+  readonly quiet?: boolean
 }
 
 export interface ChaosInput {
@@ -27,6 +29,8 @@ pool.on('error', silent)
 const forge = createForge()
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms))
+
+const tell = async (message: object): Promise<void> => (orders.quiet ? undefined : report(message))
 
 async function end(input: ChaosInput, job: JobContext): Promise<unknown> {
   const { token } = job.fence
@@ -50,7 +54,7 @@ const slowSchema = {
     version: 1,
     vendor: 'chaos',
     validate: async (value: unknown) => {
-      await report({ kind: 'parsing' })
+      await tell({ kind: 'parsing' })
       await wait(300)
       return { value: value as ChaosInput }
     },
@@ -66,16 +70,16 @@ forge.job('chaos.parsed', { input: slowSchema, run })
 
 async function run(input: ChaosInput, job: JobContext): Promise<unknown> {
   const about = { id: job.id, token: job.fence.token, n: job.fence.n }
-  void report({ kind: 'started', ...about })
+  void tell({ kind: 'started', ...about })
   job.signal.addEventListener('abort', () => {
-    void report({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
+    void tell({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
   })
   // Deaf to its signal on purpose: what a zombie sends must be refused, not merely not sent.
   await wait(job.fence.n === 1 ? input.ms : (input.holdMs ?? 0))
   try {
     return await end(input, job)
   } finally {
-    void report({ kind: 'ended', ...about })
+    void tell({ kind: 'ended', ...about })
   }
 }
 
