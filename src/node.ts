@@ -86,7 +86,8 @@ function readHealth({
   cluster,
   signals,
   runtime,
-}: Pick<NodeParts, 'cluster' | 'signals' | 'runtime'>): Health {
+  jobs,
+}: Pick<NodeParts, 'cluster' | 'signals' | 'runtime' | 'jobs'>): Health {
   const { pooler } = runtime.db.source
   const fallback = cluster.pulseFallback
   const checks: HealthCheck[] = [
@@ -107,6 +108,11 @@ function readHealth({
       name: 'connection',
       ok: pooler !== 'transaction',
       detail: pooler === 'none' ? 'direct' : `through a pooler in ${pooler} mode`,
+    },
+    {
+      name: 'handlers',
+      ok: jobs.debt === 0,
+      detail: jobs.debt === 0 ? 'all settle' : `${jobs.debt} ignore their signal, and keep as many slots`,
     },
   ]
   // Without hints or the thread everything works, slower: only the lease decides.

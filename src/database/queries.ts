@@ -21,6 +21,7 @@ export const openSession = statement<{ pid: number; version: number; standby: bo
                   set_config('idle_session_timeout', '0', false),
                   case when current_setting('server_version_num')::int >= 170000
                        then set_config('transaction_timeout', '0', false) end,
+                  set_config('plan_cache_mode', $6, false),
                   set_config('enable_seqscan', 'off', false),
                   set_config('jit', 'off', false),
                   set_config('default_transaction_isolation', 'read committed', false),

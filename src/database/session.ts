@@ -19,6 +19,11 @@ export interface SessionOptions {
   readonly statementMs: number
   /** Server-side limit of a wait for a lock; default: as long as a statement, 5 s at most. */
   readonly lockMs?: number
+  /**
+   * Plan each statement once and for all. The server would plan long lists of values anew at each call, which costs more
+   * than many of these statements themselves. For connections whose statements all stand in test/jobs/plans.test.ts.
+   */
+  readonly generic?: boolean
   /** Close after so long without a call; it opens again at the next one. Absent: stays open. */
   readonly idleMs?: number
 }
@@ -105,8 +110,8 @@ export class Session {
   }
 
   async #open(): Promise<Client> {
-    const { purpose, statementMs } = this.#options
-    const limits = { statementMs, lockMs: this.#lockMs }
+    const { purpose, statementMs, generic = false } = this.#options
+    const limits = { statementMs, lockMs: this.#lockMs, generic }
     const client = await this.#context.source.connect(`forge:${purpose}`, limits)
     const forget = (): void => {
       if (this.#client === client) this.#client = null

@@ -28,6 +28,8 @@ export interface SessionLimits {
   readonly lockMs: number
   /** Default and most: 5 s for the login, and as much for the first answer. */
   readonly connectMs?: number
+  /** Each statement is planned once, whatever its values: see `SessionOptions`. */
+  readonly generic?: boolean
 }
 
 /** The oldest server that is supported, as server_version_num. */
@@ -129,7 +131,8 @@ export class ClientSource {
 
   async #prepare(client: Client, name: string, limits: SessionLimits): Promise<void> {
     const named = (client as unknown as { processID: number | null }).processID ?? 0
-    const values = [named, name, String(limits.statementMs), String(limits.lockMs), '60000']
+    const plans = limits.generic ? 'force_generic_plan' : 'auto'
+    const values = [named, name, String(limits.statementMs), String(limits.lockMs), '60000', plans]
     const { rows } = await client.query<{ pid: number; version: number; standby: boolean }>(
       openSession.text(''),
       values,

@@ -15,19 +15,26 @@ const share = 0.05
 export class Pace {
   readonly #averageMs = new Map<string, number>()
   readonly #allowed = new Map<string, number>()
+  readonly #stalled = new Set<string>()
 
   /** One handler of the queue took so long. */
   note(queue: string, ms: number): void {
     const average = this.#averageMs.get(queue)
+    this.#stalled.delete(queue)
     this.#averageMs.set(queue, average === undefined ? ms : average + (ms - average) * share)
   }
 
   /** Jobs to have at hand beside those that run, of which there are `size` at most. */
   ahead(queue: string, size: number): number {
     const average = this.#averageMs.get(queue)
-    if (average === undefined) return 0
+    if (average === undefined || this.#stalled.has(queue)) return 0
     const fit = Math.floor((size * aheadMs) / Math.max(average, 0.001))
     return Math.min(fit, aheadMax, this.#allowed.get(queue) ?? size * 4)
+  }
+
+  /** Claimed jobs waited too long: until a handler of the queue ends, none is claimed ahead. */
+  stall(queue: string): void {
+    this.#stalled.add(queue)
   }
 
   /** A claim of the queue brought all it asked for: the next may ask for more. */

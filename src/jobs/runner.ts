@@ -243,11 +243,14 @@ export class Runner implements RunListener {
   }
 
   #watchShelf(): void {
-    const { runtime, shelf } = this.#parts
+    const { runtime, shelf, pace } = this.#parts
     this.#shelfTimer ??= runtime.clock.timer(shelfMsMax / 2, () => {
       this.#shelfTimer = null
       const since = runtime.clock.monotonicMs() - shelfMsMax
-      for (const run of shelf.remove(({ claimedMs }) => claimedMs < since)) this.#conclude(run, handBack)
+      for (const run of shelf.remove(({ claimedMs }) => claimedMs < since)) {
+        pace.stall(run.queue)
+        this.#conclude(run, handBack)
+      }
       if (!shelf.empty) this.#watchShelf()
     })
   }

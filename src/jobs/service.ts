@@ -121,6 +121,11 @@ export class JobsService implements Service, JobEngine {
     return this.#worker?.runner.size ?? 0
   }
 
+  /** Slots held by handlers that went on although their job was taken from them. */
+  get debt(): number {
+    return this.#worker?.runner.debt ?? 0
+  }
+
   async start(): Promise<void> {
     const { runtime, registry } = this.#parts
     await this.#retention.ensure()
@@ -216,8 +221,8 @@ export class JobsService implements Service, JobEngine {
   #makeWorker(keep: Keep): Worker {
     const { runtime, membership } = this.#parts
     const registry = this.manual?.registry ?? this.#parts.registry
-    const work = runtime.db.open('work', { lockMs: tripLockMs })
-    const finish = runtime.db.open('finish', { lockMs: tripLockMs })
+    const work = runtime.db.open('work', { lockMs: tripLockMs, generic: true })
+    const finish = runtime.db.open('finish', { lockMs: tripLockMs, generic: true })
     this.#closers.push(
       () => work.close(),
       () => finish.close(),

@@ -11,7 +11,7 @@ import { Frontier } from './frontier.js'
 import type { Lanes } from './lanes.js'
 import { Pace } from './pace.js'
 import { Pump } from './pump.js'
-import { forgetWorker, releaseStrays, saveWorker } from './queries/claim.js'
+import { releaseStrays, saveWorker } from './queries/claim.js'
 import { Runner } from './runner.js'
 import { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
@@ -155,7 +155,6 @@ export class Worker {
     await sleep(runtime.clock, 0)
     this.runner.stop()
     for (const off of this.#offs) off()
-    await runtime.db.control.run(forgetWorker, [runtime.nodeId]).catch(() => {})
   }
 
   /** Resolves when nothing is claimed, running or unwritten here, and the last claim found nothing more. */

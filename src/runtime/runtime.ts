@@ -1,5 +1,12 @@
 import { INVALID_SPAN_CONTEXT, type Span, trace } from '@opentelemetry/api'
-import { ClientSource, type HostPool, PostgresSignals, quoteSchema, Session } from '../database/index.js'
+import {
+  ClientSource,
+  type HostPool,
+  PostgresSignals,
+  quoteSchema,
+  Session,
+  type SessionOptions,
+} from '../database/index.js'
 import {
   type Clock,
   createNewsDesk,
@@ -24,7 +31,7 @@ export interface Database {
   /** Lists, counts and look-ups for people; opens when used, closes after 30 s idle. */
   readonly reader: Session
   /** Another reserved connection, owned and closed by the caller. */
-  open(purpose: string, limits?: { readonly statementMs?: number; readonly lockMs?: number }): Session
+  open(purpose: string, limits?: Partial<Omit<SessionOptions, 'purpose'>>): Session
 }
 
 /** What every service is given: small, frozen, the same for all. */
@@ -60,7 +67,7 @@ export function createRuntime(
   const source = new ClientSource(pool)
   const schema = quoteSchema(config.schema)
   const context = { source, schema, clock }
-  const control = new Session(context, { purpose: 'control', statementMs })
+  const control = new Session(context, { purpose: 'control', statementMs, generic: true })
   const reader = new Session(context, { purpose: 'reader', statementMs, idleMs: readerIdleMs })
   const signals = new PostgresSignals({
     source,

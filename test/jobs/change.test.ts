@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import type { JobFilter } from '../../src/index.js'
 import { deferred } from '../../src/kernel/index.js'
+import { markClaimed } from '../support/claimed.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -322,6 +323,12 @@ describe('a job with gates', () => {
     const job = forge.job('gated', { queue: 'gated', run: () => null })
     await using node = await attach({ queues: { gated: false } })
     const { id } = await job.enqueue({})
+    // The gate is full: somebody holds its only place.
+    const holder = (await job.enqueue({})).id
+    await database.query(
+      `insert into forge.job_limit (gate_class, limit_n, keyed) values ('c/gated', 1, true)`,
+    )
+    await markClaimed(database, [holder], { node: node.id, set: { gates: [gates[0]] } })
     await database.query(`update forge.job set gates = $2, state = 1, gate = 'q/gated' where id = $1`, [
       id,
       gates,

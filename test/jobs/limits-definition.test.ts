@@ -114,8 +114,8 @@ describe('a key', () => {
     ['an object', () => ({ toString: () => 'x' }), /of type object/],
     ['a promise', () => Promise.resolve('x'), /gave a promise/],
     ['201 bytes', () => 'é'.repeat(101), /gave 202 bytes/],
-    ['a NUL', () => 'a\u0000b', /cannot be stored/],
-    ['half a character', () => 'a\ud800', /cannot be stored/],
+    ['a NUL', () => 'a\u0000b', /U\+0000/],
+    ['half a character', () => 'a\ud800', /half a surrogate/],
     [
       'thrown',
       () => {

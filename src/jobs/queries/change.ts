@@ -1,4 +1,5 @@
 import { statement } from '../../database/index.js'
+import { comesUp } from './limits.js'
 
 /** Changes go by id: a filter is looked up first, without locks, and each statement checks the states once more. */
 
@@ -89,7 +90,7 @@ export const retryWaiting = statement<{ id: string; gates: string[] | null }>(
   with chosen as (
     select id from ${s}.job where id = any($1::uuid[]) and state = 4 order by id for update skip locked
   )
-  update ${s}.job set state = case when ${startsBlocked} then 1 else 2 end, gate = gates[1], run_at = clock_timestamp(),
+  update ${s}.job set ${comesUp}, run_at = clock_timestamp(),
          due = clock_timestamp() + (100 - priority) * interval '6 s'
   where id in (select id from chosen) returning id, gates`,
 )

@@ -154,17 +154,12 @@ export const readInput = statement<{ input: unknown }>(
   (s) => `select input from ${s}.job where id = $1 and token = $2 and state = 3`,
 )
 
-/** What a node serves, for people who ask why a job waits. */
+/** What a node serves, for people who ask why a job waits. A chore removes the rows of nodes that are gone. */
 export const saveWorker = statement(
   'forge_save_worker',
   (s) => `
   insert into ${s}.job_worker (node, lanes) values ($1, $2)
   on conflict (node) do update set lanes = excluded.lanes`,
-)
-
-export const forgetWorker = statement(
-  'forge_forget_worker',
-  (s) => `delete from ${s}.job_worker where node = $1`,
 )
 
 /**

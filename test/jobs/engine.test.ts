@@ -1,0 +1,175 @@
+import { describe, expect, it } from 'vitest'
+import { deferred } from '../../src/kernel/index.js'
+import { useDatabase } from '../support/database.js'
+import { setup } from '../support/forge.js'
+import { until } from '../support/until.js'
+
+const database = useDatabase()
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+const inputs = (n: number): { n: number }[] => Array.from({ length: n }, (_, index) => ({ n: index }))
+
+describe('claiming ahead', () => {
+  it('drains a queue of trivial jobs completely, each once, and forgets its claims', async () => {
+    const { forge, attach } = setup(database)
+    const seen = new Map<number, number>()
+    const job = forge.job('ahead.trivial', {
+      queue: 'ahead.trivial',
+      run: ({ n }: { n: number }) => void seen.set(n, (seen.get(n) ?? 0) + 1),
+    })
+    await using node = await attach()
+    await job.enqueueMany(inputs(3_000))
+    await until(async () => (await node.jobs.counts()).completed >= 3_000, { label: 'drained' })
+    expect(seen.size).toBe(3_000)
+    expect([...seen.values()].every((times) => times === 1)).toBe(true)
+    // The last claims go with the next look.
+    await until(async () => (await database.query('select from forge.job_claim')).length === 0, {
+      label: 'claims are forgotten',
+      deadlineMs: 15_000,
+    })
+  })
+
+  it('takes no slow job that cannot start soon, so that another node can have it', async () => {
+    const { forge, attach } = setup(database)
+    const end = deferred<void>()
+    const job = forge.job('ahead.slow', { queue: 'ahead.slow', run: () => end.promise })
+    await using _node = await attach({ queues: { 'ahead.slow': { concurrency: 2 } } })
+    await job.enqueueMany(inputs(20))
+    const running = (): Promise<unknown[]> =>
+      database.query(
+        `select from forge.job_running r join forge.job_lane l on l.id = r.lane where l.queue = 'ahead.slow'`,
+      )
+    await until(async () => (await running()).length > 0, { label: 'claimed' })
+    expect((await running()).length).toBe(2)
+    end.resolve()
+  })
+
+  it('hands back what waited too long for its start', async () => {
+    const { forge, attach } = setup(database)
+    const end = deferred<void>()
+    let quick = true
+    const job = forge.job('ahead.stuck', {
+      queue: 'ahead.stuck',
+      run: () => (quick ? undefined : end.promise),
+    })
+    await using _node = await attach({ queues: { 'ahead.stuck': { concurrency: 1 } } })
+    for (const { result } of await job.enqueueMany(inputs(50))) await result()
+    // Claimed ahead, since these jobs are quick: until now.
+    quick = false
+    await job.enqueueMany(inputs(50))
+    const running = (): Promise<{ attempt: number }[]> =>
+      database.query(
+        `select r.attempt from forge.job_running r join forge.job_lane l on l.id = r.lane where l.queue = 'ahead.stuck'`,
+      )
+    await until(async () => (await running()).length > 1, { label: 'claimed ahead' })
+    await until(async () => (await running()).length === 1, { label: 'handed back', deadlineMs: 15_000 })
+    const [rest] = await database.query<{ tried: number }>(
+      `select max(attempt)::int as tried from forge.job j join forge.job_lane l on l.id = j.lane
+       where l.queue = 'ahead.stuck' and j.state = 2`,
+    )
+    expect(rest?.tried).toBe(0)
+    end.resolve()
+  })
+
+  it('starts a more urgent job under a full queue soon', async () => {
+    const { forge, attach } = setup(database)
+    const order: string[] = []
+    const job = forge.job('ahead.urgent', {
+      queue: 'ahead.urgent',
+      async run({ kind }: { kind: string }) {
+        order.push(kind)
+        if (kind === 'plain') await pause(2)
+        return performance.now()
+      },
+    })
+    await using _node = await attach()
+    await job.enqueueMany(Array.from({ length: 6_000 }, () => ({ kind: 'plain' })))
+    await until(() => order.length > 500, { label: 'under way' })
+    const since = performance.now()
+    const urgent = await job.enqueue({ kind: 'urgent' }, { priority: 'critical' })
+    const startedMs = (await urgent.result()) - since
+    expect(order.length).toBeLessThan(6_000)
+    // Measured: 20 to 60 ms.
+    expect(startedMs).toBeLessThan(500)
+  })
+})
+
+describe('queues of one process', () => {
+  it('share it by weight', async () => {
+    const { forge, attach } = setup(database)
+    const starts: string[] = []
+    const define = (queue: string) => forge.job(queue, { queue, run: () => void starts.push(queue) })
+    const [heavy, light] = [define('weight.heavy'), define('weight.light')]
+    const first = await attach({ roles: ['gateway'] })
+    for (const each of [heavy, light]) await each.enqueueMany(inputs(8_000))
+    await first.stop()
+    await using _node = await attach({
+      queues: {
+        'weight.heavy': { weight: 9, concurrency: 10 },
+        'weight.light': { weight: 1, concurrency: 10 },
+      },
+    })
+    await until(() => starts.length > 8_000, { label: 'half of them' })
+    const part = starts.slice(2_000, 6_000)
+    expect(part.filter((queue) => queue === 'weight.heavy').length).toBeGreaterThan(2_400)
+  })
+
+  it('start nothing of a queue that was paused from another node, from the moment of the pause', async () => {
+    const { forge, attach, pool } = setup(database)
+    let ran = 0
+    const job = forge.job('pause.exact', {
+      queue: 'pause.exact',
+      run: async () => {
+        ran += 1
+        await pause(1)
+      },
+    })
+    await using worker = await attach()
+    const other = setup(database)
+    await using gateway = await other.attach({ roles: ['gateway'] })
+    await job.enqueueMany(inputs(3_000))
+    await until(() => ran > 300, { label: 'under way' })
+    await gateway.queues.pause('pause.exact', { by: 'a test' })
+    const { rows } = await pool.query<{ at: Date }>('select clock_timestamp() as at')
+    const running = `select from forge.job_running r join forge.job_lane l on l.id = r.lane where l.queue = 'pause.exact'`
+    await until(async () => (await database.query(running)).length === 0, {
+      label: 'what ran is done, the rest is back',
+    })
+    const late = await database.query(
+      `select from forge.job_history h join forge.job_lane l on l.id = h.lane where l.queue = 'pause.exact' and h.claimed_at > $1`,
+      [rows[0]?.at],
+    )
+    expect(late).toHaveLength(0)
+    expect(ran).toBeLessThan(3_000)
+    await worker.queues.resume('pause.exact')
+    await until(() => ran === 3_000, { label: 'resumed', deadlineMs: 20_000 })
+  })
+})
+
+describe('a handler', () => {
+  it('gets a large input, which is read when it starts', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('input.large', { run: ({ text }: { text: string }) => text.length })
+    await using _node = await attach()
+    // Random, since PostgreSQL would compress the rest below the limit.
+    const text = Array.from({ length: 20_000 }, () => Math.random().toString(36).slice(2, 12)).join('')
+    expect(await (await job.enqueue({ text })).result()).toBe(text.length)
+  })
+
+  it('that ignores its signal keeps its slot, and health says so until it settles', async () => {
+    const { forge, attach } = setup(database)
+    const end = deferred<void>()
+    const job = forge.job('debt', { timeout: '50ms', retry: { attempts: 1 }, run: () => end.promise })
+    await using node = await attach()
+    const handlers = async () => (await node.health()).checks.find(({ name }) => name === 'handlers')
+    expect(await handlers()).toEqual({ name: 'handlers', ok: true, detail: 'all settle' })
+    const handle = await job.enqueue({})
+    await expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_JOB_DISCARDED' })
+    expect(await handlers()).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining('1 ignore') as string,
+    })
+    end.resolve()
+    await until(async () => (await handlers())?.ok, { label: 'it settled' })
+  })
+})
