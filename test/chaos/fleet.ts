@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { type AttachOptions, isForgeError } from '../../src/index.js'
 import { type NodeProcess, type Proxy, startProxy } from '../../src/testing/index.js'
-import { startNode, stopNode } from './nodes.js'
+import { type NodeOrders, startNode, stopNode } from './nodes.js'
 
 export interface FleetOptions {
   readonly url: string
@@ -63,7 +63,7 @@ export class Fleet implements AsyncDisposable {
 const startTries = 20
 
 /** As a supervisor would: a fault in the middle of the start ends the process, and another one is started. */
-async function startPatiently(url: string, orders: Parameters<typeof startNode>[1]): Promise<NodeProcess> {
+async function startPatiently(url: string, orders: NodeOrders): Promise<NodeProcess> {
   for (let tries = 1; ; tries++) {
     try {
       return await startNode(url, orders)

@@ -23,7 +23,7 @@ let fleet: Fleet
 beforeAll(async () => {
   await installRecorder(database.query)
   gateway = await forge.attach(null, database.pool(), { roles: ['gateway'], lease, logger: false })
-  const options = { roles: ['worker'], lease, concurrency: 1 } as const
+  const options = { roles: ['worker'], lease, concurrency: 1, queues: { slow: false } } as const
   fleet = await Fleet.start({ url: database.url, size: 2, options })
 })
 afterAll(async () => {

@@ -8,6 +8,7 @@ const orders = JSON.parse(process.argv[2] ?? '{}') as {
   readonly options: AttachOptions
   /** Enqueue one job after the other, so many milliseconds apart. */
   readonly produceMs?: number
+  readonly delayMs?: number
   /** Says nothing of single jobs: for many of them. */
   readonly quiet?: boolean
 }
@@ -83,13 +84,14 @@ async function run(input: ChaosInput, job: JobContext): Promise<unknown> {
   }
 }
 
+let producing = true
 async function produce(everyMs: number): Promise<void> {
-  for (;;) {
+  while (producing) {
     await wait(everyMs)
     // Not awaited: a stopped server must not stop the producer. The id is made first, so an unknown outcome has one.
     const id = crypto.randomUUID()
     void work
-      .enqueue({ ms: 20 }, { id })
+      .enqueue({ ms: 20 }, orders.delayMs === undefined ? { id } : { id, delay: orders.delayMs })
       .then(() => report({ kind: 'enqueued', id, acked: true }))
       .catch(() => report({ kind: 'enqueued', id, acked: false }))
   }
@@ -97,6 +99,7 @@ async function produce(everyMs: number): Promise<void> {
 
 const node = await forge.attach(null, pool, { logger, ...orders.options })
 process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: string }) => {
+  if (message.kind === 'quiet') producing = false
   if (message.kind === 'stop') {
     void node
       .stop({ timeout: '2s' })
@@ -105,4 +108,4 @@ process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: str
   }
 })
 if (orders.produceMs !== undefined) void produce(orders.produceMs)
-await reportReady({ node: node.id })
+await reportReady({ node: node.id, wallMs: Date.now() })
