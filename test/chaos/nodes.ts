@@ -11,16 +11,23 @@ export interface Started {
 /** True in `npm run chaos`: the long form of every test here. */
 export const long = process.env.FORGE_CHAOS === 'long'
 
+export interface NodeOrders {
+  readonly options: AttachOptions
+  readonly produceMs?: number
+  /** Of what it produces. */
+  readonly delayMs?: number
+  readonly quiet?: boolean
+  /** Added to its environment. */
+  readonly env?: Readonly<Record<string, string>>
+}
+
 /** A node of a chaos test as a real process, running from the sources. */
-export async function startNode(
-  url: string,
-  orders: { readonly options: AttachOptions; readonly produceMs?: number },
-): Promise<NodeProcess> {
+export async function startNode(url: string, { env, ...orders }: NodeOrders): Promise<NodeProcess> {
   const node = spawnNode({
     script: new URL('./worker.ts', import.meta.url),
     args: [JSON.stringify({ url, ...orders })],
     execArgv: ['--import', new URL('../support/typescript.mjs', import.meta.url).href],
-    env: { ...process.env, NODE_ENV: 'test' },
+    env: { ...process.env, NODE_ENV: 'test', ...env },
   })
   await node.ready({ deadlineMs: 60_000 })
   return node

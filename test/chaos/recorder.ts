@@ -1,3 +1,4 @@
+import { mixIds } from '../../src/kernel/index.js'
 import { type HistoryEvent } from '../../src/testing/index.js'
 
 type Query = <Row extends object>(sql: string, values?: readonly unknown[]) => Promise<Row[]>
@@ -85,7 +86,8 @@ export async function readRecording(
       ...effects.map(({ job, token }) => ({ kind: 'effect', job, token }) as const),
     ],
     deadClaims: log.filter((row) => row.live === false).length,
-    staleResults: finals.filter((row) => row.by !== null && row.by !== row.token).length,
+    // A fence is the claim's token mixed with the job's id, since the jobs of one claim share it.
+    staleResults: finals.filter(({ by, token, id }) => by !== null && by !== mixIds(token, id)).length,
     crashes: sum?.crashes ?? 0,
   }
 }

@@ -8,6 +8,9 @@ const orders = JSON.parse(process.argv[2] ?? '{}') as {
   readonly options: AttachOptions
   /** Enqueue one job after the other, so many milliseconds apart. */
   readonly produceMs?: number
+  readonly delayMs?: number
+  /** Says nothing of single jobs: for many of them. */
+  readonly quiet?: boolean
 }
 
 export interface ChaosInput {
@@ -16,6 +19,8 @@ export interface ChaosInput {
   readonly holdMs?: number
   /** How the handler ends: see below. */
   readonly how?: 'return' | 'transaction' | 'throw' | 'snooze' | 'progress'
+  /** The bulk enqueue it came with. */
+  readonly batch?: string
 }
 
 const silent = (): void => {}
@@ -25,6 +30,8 @@ pool.on('error', silent)
 const forge = createForge()
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms))
+
+const tell = async (message: object): Promise<void> => (orders.quiet ? undefined : report(message))
 
 async function end(input: ChaosInput, job: JobContext): Promise<unknown> {
   const { token } = job.fence
@@ -42,32 +49,49 @@ async function end(input: ChaosInput, job: JobContext): Promise<unknown> {
   return { token }
 }
 
+/** Reading the input takes a moment, so that a test can break things before the handler starts. */
+const slowSchema = {
+  '~standard': {
+    version: 1,
+    vendor: 'chaos',
+    validate: async (value: unknown) => {
+      await tell({ kind: 'parsing' })
+      await wait(300)
+      return { value: value as ChaosInput }
+    },
+  },
+} as const
+
 const work = forge.job('chaos', {
   timeout: '5m',
   retry: { attempts: 20, base: '20ms', max: '200ms' },
-  async run(input: ChaosInput, job) {
-    const about = { id: job.id, token: job.fence.token, n: job.fence.n }
-    void report({ kind: 'started', ...about })
-    job.signal.addEventListener('abort', () => {
-      void report({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
-    })
-    // Deaf to its signal on purpose: what a zombie sends must be refused, not merely not sent.
-    await wait(job.fence.n === 1 ? input.ms : (input.holdMs ?? 0))
-    try {
-      return await end(input, job)
-    } finally {
-      void report({ kind: 'ended', ...about })
-    }
-  },
+  run,
 })
+forge.job('chaos.parsed', { input: slowSchema, run })
 
+async function run(input: ChaosInput, job: JobContext): Promise<unknown> {
+  const about = { id: job.id, token: job.fence.token, n: job.fence.n }
+  void tell({ kind: 'started', ...about })
+  job.signal.addEventListener('abort', () => {
+    void tell({ kind: 'aborted', ...about, code: (job.signal.reason as { code?: string }).code })
+  })
+  // Deaf to its signal on purpose: what a zombie sends must be refused, not merely not sent.
+  await wait(job.fence.n === 1 ? input.ms : (input.holdMs ?? 0))
+  try {
+    return await end(input, job)
+  } finally {
+    void tell({ kind: 'ended', ...about })
+  }
+}
+
+let producing = true
 async function produce(everyMs: number): Promise<void> {
-  for (;;) {
+  while (producing) {
     await wait(everyMs)
     // Not awaited: a stopped server must not stop the producer. The id is made first, so an unknown outcome has one.
     const id = crypto.randomUUID()
     void work
-      .enqueue({ ms: 20 }, { id })
+      .enqueue({ ms: 20 }, orders.delayMs === undefined ? { id } : { id, delay: orders.delayMs })
       .then(() => report({ kind: 'enqueued', id, acked: true }))
       .catch(() => report({ kind: 'enqueued', id, acked: false }))
   }
@@ -75,6 +99,7 @@ async function produce(everyMs: number): Promise<void> {
 
 const node = await forge.attach(null, pool, { logger, ...orders.options })
 process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: string }) => {
+  if (message.kind === 'quiet') producing = false
   if (message.kind === 'stop') {
     void node
       .stop({ timeout: '2s' })
@@ -83,4 +108,4 @@ process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: str
   }
 })
 if (orders.produceMs !== undefined) void produce(orders.produceMs)
-await reportReady({ node: node.id })
+await reportReady({ node: node.id, wallMs: Date.now() })

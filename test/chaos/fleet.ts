@@ -1,0 +1,79 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { type AttachOptions, isForgeError } from '../../src/index.js'
+import { type NodeProcess, type Proxy, startProxy } from '../../src/testing/index.js'
+import { type NodeOrders, startNode, stopNode } from './nodes.js'
+
+export interface FleetOptions {
+  readonly url: string
+  readonly size: number
+  readonly options: AttachOptions
+  /** As of `startNode`. */
+  readonly quiet?: boolean
+}
+
+/** One place in the fleet: its way to PostgreSQL stays the same while processes come and go. */
+export interface Member {
+  readonly proxy: Proxy
+  node: NodeProcess
+}
+
+/** Worker processes, each behind a proxy of its own, that can be broken one by one. */
+export class Fleet implements AsyncDisposable {
+  readonly members: readonly Member[]
+  readonly #options: FleetOptions
+  readonly #all: NodeProcess[]
+
+  private constructor(options: FleetOptions, members: readonly Member[]) {
+    this.#options = options
+    this.members = members
+    this.#all = members.map(({ node }) => node)
+  }
+
+  static async start(given: FleetOptions): Promise<Fleet> {
+    const { url, size, options, quiet = false } = given
+    const members = Array.from({ length: size }, async () => {
+      const proxy = await startProxy({ target: addressOf(url) })
+      return { proxy, node: await startNode(proxy.url(url), { options, quiet }) }
+    })
+    return new Fleet(given, await Promise.all(members))
+  }
+
+  /** SIGKILL; another process takes the place after `afterMs`, and its start is waited for. */
+  async replace(at: number, afterMs: number): Promise<void> {
+    const member = this.members[at] as Member
+    member.node.kill('SIGKILL')
+    await member.node.exited
+    await pause(afterMs)
+    const { url, options, quiet = false } = this.#options
+    member.node = await startPatiently(member.proxy.url(url), { options, quiet })
+    this.#all.push(member.node)
+  }
+
+  /** Exit codes of a clean stop of those that run. */
+  stop(): Promise<(number | null)[]> {
+    return Promise.all(this.members.map(({ node }) => stopNode(node)))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#all.map((node) => node[Symbol.asyncDispose]()))
+    await Promise.all(this.members.map(({ proxy }) => proxy.stop()))
+  }
+}
+
+const startTries = 20
+
+/** As a supervisor would: a fault in the middle of the start ends the process, and another one is started. */
+async function startPatiently(url: string, orders: NodeOrders): Promise<NodeProcess> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await startNode(url, orders)
+    } catch (error) {
+      if (!isForgeError(error, 'FORGE_TEST_PROCESS_ENDED') || tries === startTries) throw error
+    }
+  }
+}
+
+export function addressOf(url: string): { readonly host: string; readonly port: number } {
+  const { hostname, port } = new URL(url)
+  return { host: hostname, port: Number(port) }
+}
