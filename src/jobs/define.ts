@@ -45,7 +45,7 @@ export interface JobSettings<In = unknown> {
   readonly unique?: UniqueOptions<In>
   /** How many of its jobs run at once in the whole cluster, or of each key. */
   readonly concurrency?: ConcurrencyOptions<In>
-  /** How many of its runs begin per time in the whole cluster, or of each key. */
+  /** How many of its runs become free to begin per time in the whole cluster, or of each key. */
   readonly rate?: RateOptions<In>
   /** How long finished jobs are kept, over option `retention`; 0 keeps nothing. */
   readonly keep?: { readonly completed?: Duration; readonly discarded?: Duration }

@@ -9,7 +9,7 @@ export interface ConcurrencyOptions<In> {
   readonly by?: (input: In) => string | number
 }
 
-/** How many runs of a definition begin within any stretch of time, in the whole cluster. */
+/** How many runs of a definition become free to begin within any stretch of time, in the whole cluster. */
 export interface RateOptions<In> {
   /** 1 to 100,000. */
   readonly limit: number
