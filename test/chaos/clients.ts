@@ -80,8 +80,11 @@ export class Clients {
     return this.#transaction(this.#random.int(1, 3), dice > 0.88)
   }
 
+  /** Some run for long, and longer for whoever takes them over: so that a zombie wakes up beside its heir. */
   #input(): ChaosInput {
-    return { ms: this.#random.int(0, 40), how: this.#random.pick(hows) }
+    const how = this.#random.pick(hows)
+    if (this.#random.chance(0.9)) return { ms: this.#random.int(0, 40), how }
+    return { ms: this.#random.int(200, 1_500), holdMs: 2_500, how }
   }
 
   /** The same call several times at once: one job. */

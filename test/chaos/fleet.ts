@@ -22,6 +22,7 @@ export class Fleet implements AsyncDisposable {
   readonly members: readonly Member[]
   readonly #options: FleetOptions
   readonly #all: NodeProcess[]
+  readonly #replacing = new Map<number, Promise<void>>()
 
   private constructor(options: FleetOptions, members: readonly Member[]) {
     this.#options = options
@@ -38,8 +39,14 @@ export class Fleet implements AsyncDisposable {
     return new Fleet(given, await Promise.all(members))
   }
 
-  /** SIGKILL; another process takes the place after `afterMs`, and its start is waited for. */
-  async replace(at: number, afterMs: number): Promise<void> {
+  /** SIGKILL; another process takes the place after `afterMs`, and its start is waited for. Joins one under way. */
+  replace(at: number, afterMs: number): Promise<void> {
+    const replacing = this.#replacing.get(at) ?? this.#replace(at, afterMs)
+    this.#replacing.set(at, replacing)
+    return replacing.finally(() => this.#replacing.delete(at))
+  }
+
+  async #replace(at: number, afterMs: number): Promise<void> {
     const member = this.members[at] as Member
     member.node.kill('SIGKILL')
     await member.node.exited

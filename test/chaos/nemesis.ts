@@ -82,7 +82,10 @@ export async function playStorm(faults: readonly Fault[], targets: Targets): Pro
   const playing: Promise<void>[] = []
   for (const fault of faults) {
     await pause(Math.max(0, since + fault.atMs - performance.now()))
-    playing.push(play(fault, targets))
+    const played = play(fault, targets)
+    // Heard at the end.
+    played.catch(() => {})
+    playing.push(played)
   }
   await Promise.all(playing)
 }

@@ -29,8 +29,13 @@ export async function startNode(url: string, { env, ...orders }: NodeOrders): Pr
     execArgv: ['--import', new URL('../support/typescript.mjs', import.meta.url).href],
     env: { ...process.env, NODE_ENV: 'test', ...env },
   })
-  await node.ready({ deadlineMs: 60_000 })
-  return node
+  try {
+    await node.ready({ deadlineMs: 120_000 })
+    return node
+  } catch (error) {
+    await node[Symbol.asyncDispose]()
+    throw error
+  }
 }
 
 export function isAbout(message: unknown, kind: Started['kind'], id?: string): message is Started {
