@@ -35,10 +35,14 @@ describe('the page about connections', () => {
     const job = forge.job('connections.work', { run: () => 1 })
     await using node = await attach({ roles: ['worker'] })
     await (await job.enqueue()).result()
-    expect(await open()).toHaveLength(worker?.[0] as number)
+    const [low, looking] = worker as [number, number]
+    const opened = await open()
+    // One more when the completion met a claim under way: then it goes by a connection of its own.
+    const more = opened.includes('forge:finish') ? 1 : 0
+    expect(opened).toHaveLength(low + more)
     await node.jobs.counts()
     const all = await open()
-    expect(all).toHaveLength(worker?.[1] as number)
+    expect(all).toHaveLength(looking + more)
     expect(all.filter((name) => !documented.includes(name))).toEqual([])
   })
 })
