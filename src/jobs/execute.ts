@@ -5,7 +5,7 @@ import { type Discard, outcomeKind, type HandlerOutcome, type RetryAfter } from 
 import { readInput } from './queries/claim.js'
 import { currentClaims } from './queries/finish.js'
 import type { JobRun } from './run.js'
-import { validate } from './validate.js'
+import { validate, validateStored } from './validate.js'
 
 /** How long a handler may take to settle after its signal aborted, before forge goes on without it. */
 const graceMs = 5_000
@@ -13,7 +13,13 @@ const graceMs = 5_000
 const stopGraceMs = 1_000
 
 /** The handler's own end: what it returned or threw. */
-type Settled = { readonly value: unknown } | { readonly error: unknown; readonly unusable?: boolean }
+type Settled = { readonly value: unknown } | Failed
+
+interface Failed {
+  readonly error: unknown
+  /** The stored input did not parse. */
+  readonly unusable: boolean
+}
 
 /** Who is told how a run went. */
 export interface RunListener {
@@ -25,56 +31,44 @@ export interface RunListener {
 
 /**
  * One job, one pipeline: read and parse the input → call the handler → read how it ended → and, if it said that it
- * completed in its own transaction, ask PostgreSQL whether that transaction committed. Never rejects.
+ * completed in its own transaction, ask PostgreSQL whether that transaction committed. Never rejects. Most jobs need no
+ * more than the call: they pay for one promise, and for no step that is not theirs.
  */
 export async function execute(run: JobRun, parts: ContextParts, listener: RunListener): Promise<void> {
-  run.whenAborted(() => armPatience(run, parts, listener))
-  const end = await handle(run, parts)
+  const { spec, row } = run
+  let started = false
+  let end: Settled
+  try {
+    const input = row.big || spec.input ? await prepareInput(run, parts) : row.input
+    started = true
+    const value = await spec.run(input, new RunContext(run, parts))
+    end = { value: spec.output && outcomeKind(value) === null ? await parseResult(run, value) : value }
+  } catch (thrown) {
+    const error = started && thrown === undefined ? new Error('undefined was thrown') : thrown
+    end = { error, unusable: !started && isForgeError(error, 'FORGE_INPUT_INVALID') }
+  }
   run.settled = true
-  await conclude(run, end, { parts, listener })
+  if (!run.concluded) {
+    run.concluded = true
+    listener.concluded(run, run.completedInTx ? await confirmCompletion(run, end, parts) : readEnd(run, end))
+  }
   listener.settled(run)
 }
 
-async function handle(run: JobRun, parts: ContextParts): Promise<Settled> {
-  const { spec, row } = run
-  let input: unknown = row.input
-  try {
-    if (row.big) input = await fetchInput(run, parts)
-    if (spec.input) input = await parseStored(run, input)
-  } catch (error) {
-    return { error, unusable: isForgeError(error, 'FORGE_INPUT_INVALID') }
-  }
-  try {
-    const value = await spec.run(input, new RunContext(run, parts))
-    return { value: spec.output && outcomeKind(value) === null ? await parseResult(run, value) : value }
-  } catch (error) {
-    return { error: error === undefined ? new Error('undefined was thrown') : error }
-  }
-}
-
-/** The first end counts: the handler's own, or that of the patience with it. */
-async function conclude(
-  run: JobRun,
-  end: Settled,
-  { parts, listener }: { readonly parts: ContextParts; readonly listener: RunListener },
-): Promise<void> {
-  if (run.concluded) return
-  run.concluded = true
-  let outcome: Outcome
-  try {
-    outcome = run.completedInTx ? await confirmCompletion(run, end, parts) : readEnd(run, end)
-  } catch (error) {
-    // What was returned may be a proxy that throws wherever it is touched.
-    outcome = { kind: 'threw', error }
-  }
-  listener.concluded(run, outcome)
-}
-
 /** A handler that ignores its signal must not hold its job for ever. */
-function armPatience(run: JobRun, parts: ContextParts, listener: RunListener): void {
+export function armPatience(run: JobRun, parts: ContextParts, listener: RunListener): void {
   parts.runtime.clock.timer(run.hurried ? stopGraceMs : graceMs, () => {
-    void conclude(run, { error: run.reason }, { parts, listener })
+    if (run.concluded) return
+    run.concluded = true
+    const end = { error: run.reason, unusable: false }
+    if (!run.completedInTx) return listener.concluded(run, readEnd(run, end))
+    void confirmCompletion(run, end, parts).then((outcome) => listener.concluded(run, outcome))
   })
+}
+
+async function prepareInput(run: JobRun, parts: ContextParts): Promise<unknown> {
+  const input = run.row.big ? await fetchInput(run, parts) : run.row.input
+  return validateStored(run.spec, input)
 }
 
 /** @throws ForgeError FORGE_LEASE_LOST; what the connection throws: then the job is handed back */
@@ -94,26 +88,26 @@ async function fetchInput(run: JobRun, { runtime }: ContextParts): Promise<unkno
   throw lost
 }
 
-/** An input that was never given is stored as null: a schema for which it is optional wants to see undefined. */
-async function parseStored({ spec }: JobRun, input: unknown): Promise<unknown> {
-  const what = { what: `The stored input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' } as const
-  if (input !== null) return validate(spec.input, input, what)
-  return validate(spec.input, undefined, what).catch(() => validate(spec.input, null, what))
-}
-
 function parseResult({ spec }: JobRun, value: unknown): Promise<unknown> {
   return validate(spec.output, value, { what: `The result of '${spec.name}'`, code: 'FORGE_RESULT_INVALID' })
 }
 
 function readEnd(run: JobRun, end: Settled): Outcome {
-  if ('value' in end) return readValue(end.value)
-  const { error } = end
+  try {
+    return 'value' in end ? readValue(end.value) : readFailure(run, end)
+  } catch (error) {
+    // What was returned or thrown may be a proxy that throws wherever it is touched.
+    return { kind: 'threw', error }
+  }
+}
+
+function readFailure(run: JobRun, { error, unusable }: Failed): Outcome {
   if (run.aborted === 'lost') return { kind: 'lost' }
   if (run.aborted === 'stop' || run.aborted === 'contact') return { kind: 'handBack' }
   if (run.aborted === 'cancel') return { kind: 'cancel' }
   if (run.aborted === 'timeout') return { kind: 'threw', error: run.reason }
   // An input that does not parse will not parse next time either.
-  if (end.unusable) return { kind: 'discard', reason: messageOf(error), error }
+  if (unusable) return { kind: 'discard', reason: messageOf(error), error }
   return readError(error)
 }
 

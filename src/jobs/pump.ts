@@ -101,15 +101,10 @@ export class Pump {
     if (wanted.length === 0 && done.length === 0) return this.#rest(now)
     this.#timer?.cancel()
     // A few go along with the claim; many would keep it waiting.
-    const together = wanted.length > 0 && done.length < handInMin
-    if (wanted.length > 0) {
-      this.#claiming = this.#go(together ? done : [], wanted).finally(() => {
-        this.#claiming = null
-        this.schedule()
-      })
-    }
+    const together = wanted.length > 0
+    if (wanted.length > 0) this.#claiming = this.#claim(together ? done : [], wanted)
     if (done.length > 0 && !together) {
-      this.#handing = this.#go(done, []).finally(() => {
+      this.#handing = this.#go(done, []).then(() => {
         this.#handing = null
         this.schedule()
       })
@@ -156,9 +151,25 @@ export class Pump {
     return { queue, n, weight: slots.weight(queue) }
   }
 
-  async #go(done: readonly Completed[], wanted: readonly Wanted[]): Promise<void> {
+  async #claim(done: readonly Completed[], wanted: readonly Wanted[]): Promise<void> {
+    const { epoch } = this.#parts.membership
+    const brought = await this.#go(done, wanted)
+    this.#claiming = null
+    if (brought) this.#parts.claimed(brought, epoch)
+    this.schedule()
+  }
+
+  /**
+   * Jobs are at hand that have not started: what is to be claimed or handed in now goes out before them, since trivial
+   * handlers run through all of them in one turn of the event loop.
+   */
+  stocked(): void {
+    this.#turn()
+  }
+
+  /** Null when the trip failed. */
+  async #go(done: readonly Completed[], wanted: readonly Wanted[]): Promise<Brought | null> {
     const { runtime, membership, session, handInSession, frontier, claims } = this.#parts
-    const { epoch } = membership
     const started = runtime.clock.monotonicMs()
     const spent = done.length > 0 ? claims.takeSpent() : []
     let brought: Brought
@@ -168,7 +179,7 @@ export class Pump {
       for (const { readings } of wanted) frontier.unread(readings)
       claims.giveSpent(spent)
       this.#fail(error, done)
-      return
+      return null
     }
     this.#failures = 0
     if (wanted.length > 0) frontier.took(runtime.clock.monotonicMs() - started)
@@ -177,7 +188,7 @@ export class Pump {
       else this.#parts.completed(item)
     }
     this.#note(wanted, brought)
-    this.#parts.claimed(brought, epoch)
+    return brought
   }
 
   #note(wanted: readonly Wanted[], { rows, seen }: Brought): void {

@@ -41,7 +41,7 @@ export class JobRun {
   /** A transaction of its own may still hold its row: what ends it must not wait for that. */
   heldRow = false
   #controller: AbortController | null = null
-  #onAbort: (() => void) | null = null
+  #onAbort: ((run: JobRun) => void) | null = null
 
   constructor({ row, token, spec, queue, claimedMs }: RunParts) {
     this.row = row
@@ -67,15 +67,15 @@ export class JobRun {
   abort(kind: AbortKind, reason: Error): void {
     if (this.aborted === null || kind === 'lost') this.aborted = kind
     this.hurried ||= kind === 'stop'
-    if (this.reason) return kind === 'stop' ? this.#onAbort?.() : undefined
+    if (this.reason) return kind === 'stop' ? this.#onAbort?.(this) : undefined
     this.reason = reason
     this.#controller?.abort(reason)
-    this.#onAbort?.()
+    this.#onAbort?.(this)
   }
 
   /** Calls `listener` when forge aborts the run, or at once if it did. */
-  whenAborted(listener: () => void): void {
+  whenAborted(listener: (run: JobRun) => void): void {
     this.#onAbort = listener
-    if (this.reason) listener()
+    if (this.reason) listener(this)
   }
 }

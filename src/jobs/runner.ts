@@ -7,7 +7,7 @@ import { type Finisher, keepMs } from './complete.js'
 import type { ContextParts } from './context.js'
 import { Deadlines } from './deadlines.js'
 import type { JobRegistry } from './define.js'
-import { execute, type RunListener } from './execute.js'
+import { armPatience, execute, type RunListener } from './execute.js'
 import type { Frontier } from './frontier.js'
 import { hintReady } from './hints.js'
 import { decide, type Finish, type Outcome, suspectCrashes } from './job.js'
@@ -34,6 +34,8 @@ export interface RunnerParts {
   readonly claims: Claims
   /** A job completed in the ordinary way: it goes with the next trip. */
   complete(done: Completed): void
+  /** Claimed jobs are at hand; they start when this returns. */
+  stocked(): void
   /** A slot became free, or a job ended: look whether a trip is due. */
   changed(): void
   /** Another suspect may be claimed now. */
@@ -57,6 +59,7 @@ export class Runner implements RunListener {
   /** Claimed and not yet durably ended, by id; the shelf's jobs are among them. */
   readonly #runs = new Map<string, JobRun>()
   readonly #debts = new Set<JobRun>()
+  readonly #onAbort = (run: JobRun): void => armPatience(run, this.#parts.context, this)
   #shelfTimer: Timer | null = null
   #refusing = false
 
@@ -90,13 +93,14 @@ export class Runner implements RunListener {
 
   /** What a claim under this epoch brought. */
   accept(brought: { readonly rows: readonly ClaimedRow[]; readonly token: string }, epoch: string): void {
-    const { membership, shelf, claims } = this.#parts
+    const { runtime, membership, shelf, claims } = this.#parts
     // The answer may come after a stop, or after the lease was lost: then nothing of it starts.
     const refused = this.#refusing || !membership.trusted || membership.epoch !== epoch
     const queues = new Set<string>()
     claims.opened(brought.token, brought.rows.length)
+    const claimedMs = runtime.clock.monotonicMs()
     for (const row of brought.rows) {
-      const run = this.#meet(row, brought.token)
+      const run = this.#meet(row, brought.token, claimedMs)
       if (!run) continue
       if (refused) this.#conclude(run, handBack)
       else if (row.cancelled) this.#conclude(run, { kind: 'cancel' })
@@ -105,17 +109,17 @@ export class Runner implements RunListener {
         queues.add(run.queue)
       }
     }
+    if (queues.size > 0) this.#parts.stocked()
     for (const queue of queues) this.#dispatch(queue)
     if (!shelf.empty) this.#watchShelf()
   }
 
-  #meet(row: ClaimedRow, token: string): JobRun | null {
-    const { frontier, registry, runtime } = this.#parts
+  #meet(row: ClaimedRow, token: string, claimedMs: number): JobRun | null {
+    const { frontier, registry } = this.#parts
     // Always there: lanes and definitions are added and replaced, never removed.
     const lane = frontier.lane(row.lane)
     const spec = lane && registry.get(lane.name)
     if (!lane || !spec) return null
-    const claimedMs = runtime.clock.monotonicMs()
     const run = new JobRun({ row, token, spec, queue: lane.queue, claimedMs })
     this.#runs.set(row.id, run)
     return run
@@ -136,6 +140,7 @@ export class Runner implements RunListener {
     run.startedMs = runtime.clock.monotonicMs()
     run.deadlineMs = run.startedMs + run.spec.timeoutMs
     this.#deadlines.watch(run)
+    run.whenAborted(this.#onAbort)
     void execute(run, context, this)
   }
 

@@ -64,6 +64,7 @@ export class Worker {
     this.runner = new Runner({
       ...shared,
       complete: (done) => pump.complete(done),
+      stocked: () => pump.stocked(),
       changed: () => pump.schedule(),
     })
     this.#offs.push(

@@ -18,8 +18,11 @@ export interface Timer {
 /** setTimeout overflows beyond 2^31-1 ms and would fire at once: a longer timer goes in stages. */
 const stageMsMax = 2_147_483_647
 
+/** Each thread counts `performance.now()` from its own start: this is where that lies on the clock they share. */
+const threadStartMs = Number(process.hrtime.bigint()) / 1e6 - performance.now()
+
 export const systemClock: Clock = {
-  monotonicMs: () => Number(process.hrtime.bigint() / 1_000n) / 1_000,
+  monotonicMs: () => threadStartMs + performance.now(),
   wallMs: () => Date.now(),
   timer(ms, fire) {
     let handle: NodeJS.Timeout

@@ -307,7 +307,8 @@ describe('a job with gates', () => {
   it('comes back at its first gate, from history and from a retry; tags and parent come along', async () => {
     const { forge, attach } = setup(database)
     const job = forge.job('gated', { queue: 'gated', run: () => null })
-    await using node = await attach({ queues: { gated: false } })
+    // Admits nobody, so that what comes back can be looked at.
+    await using node = await attach({ roles: ['gateway'] })
     const [a, b] = (await job.enqueueMany([{}, {}])).map(({ id }) => id) as [string, string]
     const set = `update forge.job set gates = $2, tags = '{t}', parent = $1`
     await database.query(`${set}, state = 1, gate = 'q/gated' where id = $1`, [a, gates])

@@ -27,7 +27,7 @@ export interface ClaimedRow {
 export interface TripRow {
   /** Ids, joined by commas. */
   readonly ids: string | null
-  /** `lane,attempt,attempts_max,claims,due`, joined by semicolons. */
+  /** JSON array, five numbers to a job: lane, attempt, attempts_max, claims, due. */
   readonly facts: string | null
   /** JSON array. */
   readonly inputs: string | null
@@ -112,7 +112,7 @@ const noteClaim = (s: string): string => `
 /** An input is big when it takes much room as it is stored, or (compressed there) as text. */
 const lists = `
     select string_agg(id::text, ',') as ids,
-           string_agg(concat_ws(',', lane, attempt, attempts_max, claims, date_part('epoch', due)), ';') as facts,
+           '[' || string_agg(concat_ws(',', lane, attempt, attempts_max, claims, date_part('epoch', due)), ',') || ']' as facts,
            '[' || string_agg(coalesce(inline, 'null'), ',') || ']' as inputs,
            json_agg(json_build_object('id', id, 'crashes', crashes, 'cancelled', cancelled, 'gates', gates,
                                       'big', inline is null))
