@@ -37,11 +37,9 @@ export interface EnqueuerParts {
   readonly keys: Session
 }
 
-/** One call, as far as it can be read without waiting for anything. */
-interface Draft {
+/** What all jobs of one call have in common. */
+interface Call {
   readonly spec: JobSpec
-  readonly input: unknown
-  readonly json: string
   readonly wish: EnqueueWish
   readonly lane: LaneKey
 }
@@ -78,10 +76,12 @@ export class Enqueuer {
   one(spec: JobSpec, input: unknown, options?: EnqueueOptions): Promise<Enqueued> {
     let row: Row
     try {
-      const draft = readDraft(spec, input, options)
-      const lane = this.#parts.lanes.known(draft.lane)
-      if (spec.input !== undefined || lane === undefined) return this.#oneLater(draft, options)
-      row = this.#rowOf(draft, lane, input)
+      const call = readCall(spec, options)
+      const json = encodeStrict(input, inputLimits)
+      const lane = this.#parts.lanes.known(call.lane)
+      if (spec.input !== undefined || lane === undefined)
+        return this.#oneLater(call, { input, json }, options)
+      row = this.#rowOf(call, { lane, json, parsed: input })
     } catch (error) {
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what a getter of the input threw
       return Promise.reject(error)
@@ -89,9 +89,10 @@ export class Enqueuer {
     return this.#put(row, options)
   }
 
-  async #oneLater(draft: Draft, options: EnqueueOptions | undefined): Promise<Enqueued> {
-    const parsed = await check(draft)
-    return this.#put(this.#rowOf(draft, await this.#laneOf(draft.lane), parsed), options)
+  async #oneLater(call: Call, given: Given, options: EnqueueOptions | undefined): Promise<Enqueued> {
+    const parsed = await check(call.spec, given)
+    const lane = await this.#laneOf(call.lane)
+    return this.#put(this.#rowOf(call, { lane, json: given.json, parsed }), options)
   }
 
   async #put(row: Row, options: EnqueueOptions | undefined): Promise<Enqueued> {
@@ -109,12 +110,17 @@ export class Enqueuer {
     if (inputs.length > bulkMax) throw invalidOption('enqueueMany', `takes at most ${bulkMax} inputs`)
     if (options?.id !== undefined)
       throw invalidOption('Option id', 'names one job; enqueueMany makes its own ids')
-    const drafts = Array.from(inputs as unknown[], (input) => readDraft(spec, input, options))
-    if (drafts.length === 0) return []
+    const call = readCall(spec, options)
+    // Read before anything is waited for, whatever the caller does with the list later.
+    const given = Array.from(inputs as unknown[], (input) => ({
+      input,
+      json: encodeStrict(input, inputLimits),
+    }))
+    if (given.length === 0) return []
     const parsed: unknown[] = []
-    for (const draft of drafts) parsed.push(spec.input === undefined ? draft.input : await check(draft))
-    const lane = await this.#laneOf((drafts[0] as Draft).lane)
-    const rows = drafts.map((draft, at) => this.#rowOf(draft, lane, parsed[at]))
+    for (const one of given) parsed.push(spec.input === undefined ? one.input : await check(spec, one))
+    const lane = await this.#laneOf(call.lane)
+    const rows = given.map(({ json }, at) => this.#rowOf(call, { lane, json, parsed: parsed[at] }))
     return options?.tx === undefined ? this.#insertOwn(rows) : this.#insertIn(options.tx, rows)
   }
 
@@ -128,7 +134,10 @@ export class Enqueuer {
   }
 
   /** `parsed`: what `run` will get, for those who make a key of it. */
-  #rowOf({ spec, json, wish, lane: { queue } }: Draft, lane: number, parsed: unknown): Row {
+  #rowOf(
+    { spec, wish, lane: { queue } }: Call,
+    { lane, json, parsed }: { readonly lane: number; readonly json: string; readonly parsed: unknown },
+  ): Row {
     const queueLimited = this.#parts.slots.isLimited(queue)
     return {
       id: wish.id ?? this.#nextId(),
@@ -221,20 +230,12 @@ export class Enqueuer {
   }
 }
 
-/** Checks what can be checked at once; the input is read here, whatever the caller does with it later. */
-function readDraft(spec: JobSpec, input: unknown, options: EnqueueOptions | undefined): Draft {
+function readCall(spec: JobSpec, options: EnqueueOptions | undefined): Call {
   const wish = readEnqueueOptions(options)
   if (options?.tx !== undefined) checkTx(options.tx)
   checkAgainst(spec, wish)
-  const json = encodeStrict(input, inputLimits)
   const queue = wish.queue ?? spec.queue
-  return {
-    spec,
-    input,
-    json,
-    wish,
-    lane: { queue, name: spec.name, version: 1, capability: spec.capability },
-  }
+  return { spec, wish, lane: { queue, name: spec.name, version: 1, capability: spec.capability } }
 }
 
 /** Options that only some definitions take. */
@@ -248,8 +249,13 @@ function checkAgainst(spec: JobSpec, wish: EnqueueWish): void {
     throw invalidOption('Options delay and runAt', `do not go with '${spec.name}', which is debounced`)
 }
 
+interface Given {
+  readonly input: unknown
+  readonly json: string
+}
+
 /** What run() will see is the JSON image, so that is what must satisfy the schema. Gives what the schema makes of it. */
-async function check({ spec, input, json }: Draft): Promise<unknown> {
+async function check(spec: JobSpec, { input, json }: Given): Promise<unknown> {
   if (spec.input === undefined) return input
   const image: unknown = input === undefined ? undefined : JSON.parse(json)
   return validate(spec.input, image, { what: `The input of '${spec.name}'`, code: 'FORGE_INPUT_INVALID' })

@@ -9,8 +9,7 @@ export interface GateLimits {
   readonly depthMax: number
 }
 
-// With the u flag a pair is one code point, so this finds lone surrogates only. PostgreSQL refuses them and U+0000.
-const unstorable = /[\u0000\p{Surrogate}]/u
+// PostgreSQL refuses U+0000 and lone surrogates. With the u flag a pair is one code point, so this finds none of those.
 const unstorableAll = /[\u0000\p{Surrogate}]/gu
 
 /**
@@ -47,6 +46,10 @@ interface Walk {
 }
 
 function check(given: unknown, walk: Walk): void {
+  // What most values of an input are.
+  if (typeof given === 'string' && isStorable(given)) return spend(walk, given.length + 2)
+  if (typeof given === 'boolean' || (typeof given === 'number' && Number.isFinite(given)))
+    return spend(walk, 1)
   const { path, above, limits } = walk
   const value = jsonForm(given, String(path.at(-1) ?? ''))
   const offence = value === null && isBadDate(given) ? 'an invalid Date' : offenceOf(value)
@@ -56,7 +59,8 @@ function check(given: unknown, walk: Walk): void {
   if (above.has(value)) throw new ForgeError('FORGE_INPUT_NOT_JSON', `At ${show(path)}: a cycle.`)
   if (path.length >= limits.depthMax) throw new ForgeError('FORGE_INPUT_TOO_DEEP', `At ${show(path)}.`)
   above.add(value)
-  for (const [key, inner] of entries(value)) checkEntry(key, inner, walk)
+  if (Array.isArray(value)) for (let at = 0; at < value.length; at++) checkEntry(at, value[at], walk)
+  else for (const key of Object.keys(value)) checkEntry(key, (value as Record<string, unknown>)[key], walk)
   above.delete(value)
 }
 
@@ -64,7 +68,7 @@ function checkEntry(key: string | number, inner: unknown, walk: Walk): void {
   // As in JSON an undefined property is left out; in an array it would silently turn into null.
   if (inner === undefined && typeof key === 'string') return
   walk.path.push(key)
-  if (typeof key === 'string' && unstorable.test(key)) {
+  if (typeof key === 'string' && !isStorable(key)) {
     throw new ForgeError(
       'FORGE_INPUT_NOT_JSON',
       `At ${show(walk.path)}: a key with U+0000 or half a surrogate pair.`,
@@ -81,14 +85,6 @@ function spend(walk: Walk, bytes: number): void {
   throw new ForgeError('FORGE_INPUT_TOO_LARGE', `The input takes more than ${walk.limits.bytesMax} bytes.`)
 }
 
-function* entries(value: object): Iterable<[string | number, unknown]> {
-  if (Array.isArray(value)) {
-    for (let index = 0; index < value.length; index++) yield [index, value[index]]
-  } else {
-    for (const key of Object.keys(value)) yield [key, (value as Record<string, unknown>)[key]]
-  }
-}
-
 const boxes = ['Number', 'String', 'Boolean', 'BigInt', 'Symbol']
 const lossyKinds = ['Map', 'Set', 'WeakMap', 'WeakSet', 'RegExp', 'Error', 'Promise', 'ArrayBuffer', 'Date']
 
@@ -103,8 +99,12 @@ function jsonForm(value: unknown, key: string): unknown {
   return unboxed(typeof toJSON === 'function' ? toJSON.call(value, key) : value)
 }
 
+/** An object or array as JSON itself makes them. */
+const isPlain = (value: object): boolean =>
+  Object.getPrototypeOf(value) === Object.prototype || Array.isArray(value)
+
 function unboxed(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value
+  if (typeof value !== 'object' || value === null || isPlain(value)) return value
   return boxes.includes(kindOf(value)) ? value.valueOf() : value
 }
 
@@ -119,7 +119,7 @@ function isBadDate(value: unknown): boolean {
 function offenceOf(value: unknown): string | null {
   switch (typeof value) {
     case 'string':
-      return unstorable.test(value) ? 'text with U+0000 or half a surrogate pair' : null
+      return !isStorable(value) ? 'text with U+0000 or half a surrogate pair' : null
     case 'number':
       return Number.isFinite(value) ? null : String(value)
     case 'bigint':
@@ -134,7 +134,7 @@ function offenceOf(value: unknown): string | null {
 }
 
 function isLossy(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null) return false
+  if (typeof value !== 'object' || value === null || isPlain(value)) return false
   return lossyKinds.includes(kindOf(value)) || ArrayBuffer.isView(value)
 }
 
@@ -242,8 +242,10 @@ function tryRead(read: () => unknown): unknown {
 
 /** Text that PostgreSQL can hold: U+0000 and halves of surrogate pairs become U+FFFD. */
 export function storable(text: string): string {
-  return unstorable.test(text) ? text.replace(unstorableAll, '\uFFFD') : text
+  return isStorable(text) ? text : text.replace(unstorableAll, '\uFFFD')
 }
+
+const isStorable = (text: string): boolean => text.isWellFormed() && !text.includes('\0')
 
 /** The first `max` characters of storable text. */
 export function storableText(value: unknown, max: number): string {
