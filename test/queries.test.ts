@@ -30,6 +30,8 @@ async function prove({ name, text }: Statement): Promise<void> {
   const sql = text(quoteSchema('forge')).trim()
   const one = /^(select|insert|update|delete|with)\b/i.test(sql)
   if (one) return void (await client.query(`PREPARE ${name} AS ${sql}`))
+  // Asked for rows it has none, and gives up: it got that far.
+  if (/^copy\b/i.test(sql)) return expect(client.query(sql)).rejects.toMatchObject({ code: '57014' })
   await client.query('BEGIN')
   try {
     await client.query(sql)

@@ -8,6 +8,7 @@ import {
   type Timer,
   within,
 } from '../kernel/index.js'
+import { copyIn } from './copy.js'
 import { begin, commit, openTransaction, rollback } from './queries.js'
 import { close, type ClientSource, destroy } from './source.js'
 import type { Statement } from './statement.js'
@@ -38,6 +39,11 @@ export interface SessionContext {
 /** Runs statements inside one transaction of a session. */
 export interface Run {
   <Row>(statement: Statement<Row>, values?: readonly unknown[]): Promise<Row[]>
+}
+
+/** Runs a COPY … FROM STDIN inside one transaction of a session: lines of text in chunks of any length. */
+export interface Copy {
+  (statement: Statement, chunks: Iterable<string>): Promise<void>
 }
 
 const deadlineSlackMs = 2_000
@@ -76,8 +82,8 @@ export class Session {
     })
   }
 
-  /** Runs `work` in one READ COMMITTED transaction. `run` must not be used after `work` has settled. */
-  transaction<T>(work: (run: Run) => Promise<T>): Promise<T> {
+  /** Runs `work` in one READ COMMITTED transaction. What it is given must not be used after it has settled. */
+  transaction<T>(work: (run: Run, copy: Copy) => Promise<T>): Promise<T> {
     return this.#exclusively((client) => this.#inTransaction(client, work))
   }
 
@@ -125,12 +131,15 @@ export class Session {
     return client
   }
 
-  async #inTransaction<T>(client: Client, work: (run: Run) => Promise<T>): Promise<T> {
+  async #inTransaction<T>(client: Client, work: (run: Run, copy: Copy) => Promise<T>): Promise<T> {
     await this.#plain(client, begin)
     try {
       const limits = [this.#options.statementMs, this.#lockMs, 60_000].map(String)
       if (this.#context.source.pooler === 'transaction') await this.#send(client, openTransaction, limits)
-      const result = await work((statement, values) => this.#send(client, statement, values ?? []))
+      const result = await work(
+        (statement, values) => this.#send(client, statement, values ?? []),
+        (statement, chunks) => this.#inTime(copyIn(client, this.#text(statement), chunks), statement.name),
+      )
       await this.#commit(client)
       return result
     } catch (error) {
@@ -155,13 +164,18 @@ export class Session {
   }
 
   async #send<Row>(client: Client, statement: Statement<Row>, values: readonly unknown[]): Promise<Row[]> {
-    let text = this.#texts.get(statement)
-    if (text === undefined) this.#texts.set(statement, (text = statement.text(this.#context.schema)))
+    const text = this.#text(statement)
     // Prepared names live on a backend, so a pooler would mix them up.
     const prepared = this.#context.source.pooler === 'none' && !statement.unprepared
     const name = prepared ? { name: statement.name } : {}
     const query = client.query({ ...name, text, values: values as unknown[], types: ownTypes })
     return (await this.#inTime(query, statement.name)).rows as Row[]
+  }
+
+  #text(statement: Statement<unknown>): string {
+    let text = this.#texts.get(statement)
+    if (text === undefined) this.#texts.set(statement, (text = statement.text(this.#context.schema)))
+    return text
   }
 
   async #plain(client: Client, text: string): Promise<void> {

@@ -14,12 +14,21 @@ import type { CommitWatch } from './commits.js'
 import type { JobSpec } from './define.js'
 import { type EnqueueOptions, type EnqueueWish, readEnqueueOptions } from './enqueue-options.js'
 import { announce, topics } from './hints.js'
-import { type Enqueued, type Inserted, insertOne, insertRows, isOneStatement, type Send } from './insert.js'
+import {
+  type Enqueued,
+  insertBulk,
+  type Inserted,
+  insertOne,
+  insertRows,
+  isBulk,
+  isOneStatement,
+  type Send,
+} from './insert.js'
 import type { Lanes } from './lanes.js'
 import { gatesOf } from './limits.js'
 import { inputLimits } from './options.js'
 import type { LaneKey } from './queries/enqueue.js'
-import { isPlain, type Row, type RowExtra, type RowKey } from './rows.js'
+import { byKind, isPlain, type Row, type RowExtra, type RowKey } from './rows.js'
 import type { Slots } from './slots.js'
 import { keyBy } from './unique.js'
 import { validate } from './validate.js'
@@ -103,7 +112,7 @@ export class Enqueuer {
     })
   }
 
-  /** Many jobs, all or none: one statement up to 5,000, one transaction beyond. At most 100,000. */
+  /** Many jobs, all or none. At most 100,000. */
   async many(spec: JobSpec, inputs: readonly unknown[], options?: EnqueueOptions): Promise<Enqueued[]> {
     if (!Array.isArray(inputs))
       throw invalidOption('The first argument of enqueueMany', 'must be a list of inputs')
@@ -121,7 +130,7 @@ export class Enqueuer {
     for (const one of given) parsed.push(spec.input === undefined ? one.input : await check(spec, one))
     const lane = await this.#laneOf(call.lane)
     const rows = given.map(({ json }, at) => this.#rowOf(call, { lane, json, parsed: parsed[at] }))
-    return options?.tx === undefined ? this.#insertOwn(rows) : this.#insertIn(options.tx, rows)
+    return options?.tx === undefined ? this.#insertOwn(rows, isBulk(rows)) : this.#insertIn(options.tx, rows)
   }
 
   async #laneOf(lane: LaneKey): Promise<number> {
@@ -160,7 +169,7 @@ export class Enqueuer {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting
       this.#waiting = batch.length > batchMax ? batch.splice(batchMax) : []
-      for (const part of sorted(batch)) await this.#sendBatch(part)
+      for (const part of byKind(batch)) await this.#sendBatch(part)
       // Whoever was just answered may call again at once: then those calls travel with the ones that wait.
       if (batch.length > 1 || this.#waiting.length > 0) await new Promise((turn) => setImmediate(turn))
     }
@@ -179,8 +188,12 @@ export class Enqueuer {
   }
 
   /** On forge's own connection, over broken ones too: the ids are ours, so a repeat cannot make a second job. */
-  async #insertOwn(rows: readonly Row[]): Promise<Enqueued[]> {
-    const inserted = await this.#persist((repeat) => this.#insertOnce(rows, repeat))
+  async #insertOwn(rows: readonly Row[], bulk = false): Promise<Enqueued[]> {
+    const inserted = await this.#persist((repeat) =>
+      bulk && !repeat
+        ? this.#parts.runtime.db.control.transaction((run, copy) => insertBulk(rows, run, copy))
+        : this.#insertOnce(rows, repeat),
+    )
     this.#tell(inserted)
     return inserted.answers
   }
@@ -270,21 +283,6 @@ function keyOf({ name, unique }: JobSpec, input: unknown, wish: EnqueueWish): Ro
   const { by, mode, windowMs, maxWaitMs } = unique
   const key = wish.key ?? (by ? keyBy(by, input, `${name}.unique.by`) : null)
   return { scope: name, key, mode, windowMs, maxWaitMs }
-}
-
-/** By what they need: most jobs take the lean statement, whatever comes with them. An id that may be used goes alone. */
-function* sorted(batch: readonly Waiting[]): Iterable<readonly Waiting[]> {
-  if (batch.length === 1 || batch.every((call) => isPlain(call.row))) {
-    yield batch
-    return
-  }
-  const kinds = [
-    batch.filter(({ row }) => isPlain(row)),
-    batch.filter(({ row }) => !isPlain(row) && row.unique === null),
-    batch.filter(({ row }) => row.unique !== null && !row.ownId),
-    ...batch.filter(({ row }) => row.unique !== null && row.ownId).map((call) => [call]),
-  ]
-  yield* kinds.filter((kind) => kind.length > 0)
 }
 
 /** The driver cannot always tell beforehand that a statement of the transaction failed; the server does. */

@@ -1,6 +1,8 @@
-import type { Statement } from '../database/index.js'
+import type { Copy, RowOf, Run, Statement } from '../database/index.js'
 import type { Announcement } from './hints.js'
 import {
+  bulkTimes,
+  copyJobs,
   insertFull,
   insertJob,
   insertMany,
@@ -8,7 +10,7 @@ import {
   type MadeRow,
   removeFinishedTwins,
 } from './queries/enqueue.js'
-import { fullArrays, isPlain, plainArrays, portions, type Row, uniqueArrays } from './rows.js'
+import { copyChunks, fullArrays, isPlain, plainArrays, portions, type Row, uniqueArrays } from './rows.js'
 
 /** Why an enqueue made no new job; see `JobHandle.reason`. */
 export type EnqueueReason = 'exists' | 'duplicate' | 'replaced' | 'debounced' | 'running'
@@ -61,6 +63,24 @@ export async function insertOne(row: Row, send: Send): Promise<Inserted> {
   const [made] = await send(insertJob, [row.id, row.lane, row.priority, row.attemptsMax, row.json])
   const announcement = { lane: row.lane, waits: false, dueSeconds: (made as { due_s: number }).due_s }
   return { answers: [{ id: row.id, created: true }], made: [announcement], gates: [], xid: '' }
+}
+
+/** The fewest rows that `insertBulk` is worth its trips for. */
+const bulkMin = 500
+
+/** True for rows of one call that `insertBulk` can take. */
+export function isBulk(rows: readonly Row[]): boolean {
+  return rows.length >= bulkMin && rows.every(isPlain)
+}
+
+/** Rows of one call, so of one lane, priority and time, in the given transaction. */
+export async function insertBulk(rows: readonly Row[], run: Run, copy: Copy): Promise<Inserted> {
+  const [{ lane, priority, attemptsMax, delayMs, runAt }] = rows as [Row]
+  const [times] = await run(bulkTimes, [priority, delayMs, runAt])
+  const { run_at, due, due_s, waits } = times as RowOf<typeof bulkTimes>
+  await copy(copyJobs, copyChunks(rows, [lane, waits ? 0 : 2, priority, attemptsMax, run_at, due]))
+  const answers = rows.map(({ id }) => ({ id, created: true }))
+  return { answers, made: [{ lane, waits, dueSeconds: Number(due_s) }], gates: [], xid: '' }
 }
 
 async function addPlain(rows: readonly Row[], { send }: InsertHow, out: Inserted): Promise<void> {

@@ -58,6 +58,21 @@ export function isPlain(row: Row): boolean {
   return row.extra === null && row.unique === null && !row.ownId
 }
 
+/** By what they need: most jobs take the lean statement, whatever comes with them. An id that may be used goes alone. */
+export function* byKind<T extends { readonly row: Row }>(batch: readonly T[]): Iterable<readonly T[]> {
+  if (batch.length === 1 || batch.every(({ row }) => isPlain(row))) {
+    yield batch
+    return
+  }
+  const kinds = [
+    batch.filter(({ row }) => isPlain(row)),
+    batch.filter(({ row }) => !isPlain(row) && row.unique === null),
+    batch.filter(({ row }) => row.unique !== null && !row.ownId),
+    ...batch.filter(({ row }) => row.unique !== null && row.ownId).map((call) => [call]),
+  ]
+  yield* kinds.filter((kind) => kind.length > 0)
+}
+
 /*
  * Array literals are written here and not by pg, which looks at each element anew: most of these need no quoting, and
  * the rest is known to need it.
@@ -91,6 +106,21 @@ export function plainArrays(rows: readonly Row[]): unknown[] {
     list(rows, (row) => row.runAt && quote(row.runAt.toISOString())),
     list(rows, quoteJson),
   ]
+}
+
+/** Lines to a chunk: the server reads one while the next is made. */
+const linesPerChunk = 500
+
+/** For `copyJobs`: what all of the rows have in common comes between id and input. */
+export function* copyChunks(rows: readonly Row[], common: readonly (string | number)[]): Iterable<string> {
+  const middle = `\t${common.join('\t')}\t`
+  for (let from = 0; from < rows.length; from += linesPerChunk) {
+    let text = ''
+    // JSON holds no control characters, so the backslash is all that COPY would take for something else.
+    for (const { id, json } of rows.slice(from, from + linesPerChunk))
+      text += `${id}${middle}${json.includes('\\') ? json.replaceAll('\\', '\\\\') : json}\n`
+    yield text
+  }
 }
 
 /** For `insertFull`. */

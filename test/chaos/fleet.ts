@@ -56,6 +56,11 @@ export class Fleet implements AsyncDisposable {
     this.#all.push(member.node)
   }
 
+  /** What those that run have said to their stderr: the cause, where one ended by itself. */
+  get words(): string {
+    return this.members.map(({ node }) => node.stderr).join('\n')
+  }
+
   /** Exit codes of a clean stop of those that run. */
   stop(): Promise<(number | null)[]> {
     return Promise.all(this.members.map(({ node }) => stopNode(node)))

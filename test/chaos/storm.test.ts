@@ -120,6 +120,6 @@ it.runIf(long)(
     const summary = await judgeWhenDrained()
     process.stdout.write(`terminations: ${ended} backends in ${terminations} rounds; ${summary}\n`)
     expect(fleet.members.map(({ node }) => node.pid)).toEqual(pids)
-    expect(await fleet.stop()).toEqual([0, 0, 0, 0])
+    expect(await fleet.stop(), fleet.words).toEqual([0, 0, 0, 0])
   },
 )

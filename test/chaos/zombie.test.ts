@@ -9,7 +9,7 @@ import { installRecorder, readRecording } from './recorder.js'
 import type { ChaosInput } from './worker.js'
 
 const database = useDatabase()
-const [pairs, roundsEach] = long ? [5, 20] : [3, 5]
+const [pairs, roundsEach] = long ? [5, 40] : [3, 5]
 const lease = { ms: 1_500, renewMs: 300 }
 const endings = ['return', 'transaction', 'throw', 'snooze', 'progress'] as const
 const processes: NodeProcess[] = []

@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest'
+import { startProxy } from '../../src/testing/index.js'
+import { addressOf } from '../chaos/fleet.js'
+import { useDatabase } from '../support/database.js'
+import { setup } from '../support/forge.js'
+
+const database = useDatabase()
+/** More than `enqueueMany` inserts row by row; the server gets them by COPY. */
+const n = 1_200
+
+describe('a large bulk call', () => {
+  it('stores each input as it was given', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('copied', { queue: 'copied', run: () => null })
+    await using node = await attach({ queues: { copied: false } })
+    const hostile = [
+      '\\.',
+      '\\N',
+      'a\tb',
+      'a\nb',
+      'a\r\nb',
+      '\\\\n',
+      '"',
+      '🦋',
+      'é\\',
+      '{"a":"\\u0041"}',
+      '\b\f\v',
+    ]
+    const inputs = Array.from({ length: n }, (_, i) => ({ i, text: hostile[i % hostile.length] }))
+    const handles = await job.enqueueMany(inputs)
+    const { rows } = await setup(database).pool.query<{ id: string; input: unknown }>(
+      'select j.id, j.input from forge.job j join forge.job_lane l on l.id = j.lane where l.name = $1',
+      ['copied'],
+    )
+    const stored = new Map(rows.map(({ id, input }) => [id, input]))
+    expect(handles.map(({ id }) => stored.get(id))).toEqual(inputs)
+    expect(handles.every(({ created }) => created)).toBe(true)
+    expect((await node.jobs.counts()).available).toBe(n)
+  })
+
+  it.each([
+    { delay: '1h' },
+    { runAt: new Date('2100-01-01T00:00:00.123Z') },
+    { priority: 'high' },
+    {},
+  ] as const)('stands as one by one with %j', async (options) => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('timed', { queue: 'timed', retry: { attempts: 7 }, run: () => null })
+    await using _node = await attach({ queues: { timed: false } })
+    const [first] = await job.enqueueMany(
+      Array.from({ length: n }, () => null),
+      options,
+    )
+    const one = await job.enqueue(null, options)
+    const rows = await database.query<Record<string, unknown>>(
+      `select state, stage, priority, attempts_max, gate, gates, tags, parent, input, run_at,
+                extract(epoch from due - run_at)::int as behind, run_at > now() + interval '59 minutes' as later
+         from forge.job where id = any ($1::uuid[]) order by id`,
+      [[first?.id, one.id]],
+    )
+    const [many, single] = rows.map(({ run_at: _, ...rest }) => rest)
+    expect(many).toEqual(single)
+    if ('runAt' in options) for (const { run_at } of rows) expect(run_at).toEqual(options.runAt)
+  })
+
+  it('starts at once on another node, which hears of it', async () => {
+    const [here, there] = [setup(database), setup(database)]
+    const job = here.forge.job('heard', { run: (i: number) => i })
+    there.forge.job('heard', { run: (i: number) => i })
+    await using _gateway = await here.attach({ roles: ['gateway'] })
+    await using _worker = await there.attach()
+    const handles = await job.enqueueMany(Array.from({ length: n }, (_, i) => i))
+    expect(await handles.at(-1)?.result({ timeout: '20s' })).toBe(n - 1)
+  })
+
+  it.each([
+    ['in the middle of its rows', { match: 'copy "forge".job', bytes: 20_000 }],
+    ['before the answer to its commit', { match: 'commit' }],
+  ])('is made once when the connection breaks %s', async (_, where) => {
+    await using proxy = await startProxy({ target: addressOf(database.url) })
+    const { forge, attach } = setup(database, { connectionString: proxy.url(database.url) })
+    const job = forge.job('cut', { queue: 'cut', run: () => null })
+    await using node = await attach({ queues: { cut: false } })
+    await job.enqueue({})
+    const before = (await node.jobs.counts()).available
+    const cut = proxy.cutAfterBytes({ direction: 'toServer', ...where })
+    const handles = await job.enqueueMany(Array.from({ length: n }, (_, i) => ({ i })))
+    await cut.happened({ deadlineMs: 5_000 })
+    expect(handles.every(({ created }) => created)).toBe(true)
+    expect((await node.jobs.counts()).available - before).toBe(n)
+  })
+
+  it('is refused as a whole by the server, and the next call is none the worse', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('refused', { queue: 'refused', run: () => null })
+    await using node = await attach({ queues: { refused: false } })
+    await database.query(`alter table forge.job add constraint no_900 check (input <> '900')`)
+    const inputs = Array.from({ length: n }, (_, i) => i)
+    const before = (await node.jobs.counts()).available
+    await expect(job.enqueueMany(inputs)).rejects.toMatchObject({ code: '23514' })
+    expect((await node.jobs.counts()).available).toBe(before)
+    await database.query('alter table forge.job drop constraint no_900')
+    await job.enqueueMany(inputs)
+    expect((await node.jobs.counts()).available).toBe(before + n)
+  })
+})
