@@ -1,11 +1,11 @@
 import pg, { type Client, type CustomTypesConfig } from 'pg'
 import {
   type Clock,
-  endedInTime,
   ForgeError,
   isConnectionError,
   messageOf,
   type Timer,
+  undone,
   within,
 } from '../kernel/index.js'
 import { copyIn } from './copy.js'
@@ -73,7 +73,7 @@ export class Session {
   /**
    * Runs one statement and returns its rows.
    * @throws ForgeError FORGE_DEADLINE, FORGE_CONNECTION_LOST, FORGE_DATABASE_…, FORGE_STATEMENT_TIMEOUT,
-   * FORGE_LOCK_TIMEOUT; pg's own error for a refused statement
+   * FORGE_LOCK_TIMEOUT, FORGE_DISK_FULL; pg's own error for a refused statement
    */
   run<Row>(statement: Statement<Row>, values: readonly unknown[] = []): Promise<Row[]> {
     return this.#exclusively(async (client) => {
@@ -194,7 +194,7 @@ export class Session {
 
   /** After a failure of the connection nothing is known about it: it goes, whatever it looks like. */
   #judge(error: unknown): unknown {
-    if (!isConnectionError(error)) return endedInTime(error)
+    if (!isConnectionError(error)) return undone(error)
     this.#drop()
     if (error instanceof ForgeError) return error
     return new ForgeError('FORGE_CONNECTION_LOST', `${messageOf(error)}.`, { cause: error })

@@ -56,6 +56,7 @@ export class ClientSource {
 
   constructor(pool: HostPool) {
     this.pool = checkPool(pool)
+    guardLogins(pool)
     const options = poolOptions(pool)
     this.custom = Boolean(options.Client ?? (options as ClientConfig).stream)
   }
@@ -230,6 +231,24 @@ function checkPool(pool: unknown): HostPool {
   if (!right) throw new ForgeError('FORGE_POOL_INVALID')
   if (candidate.ended || candidate.ending) throw new ForgeError('FORGE_POOL_ENDED')
   return pool as HostPool
+}
+
+const guarded = new WeakSet<HostPool>()
+
+/**
+ * pg's pool takes its error listener off a new client before whoever waits for the client can put one on. An error that
+ * comes in one packet with the end of the login (a backend that is terminated at once) would end the process: until that
+ * turn of the event loop is over, this listener hears it. The client is of no use then, as its first query tells.
+ */
+function guardLogins(pool: HostPool): void {
+  if (guarded.has(pool)) return
+  guarded.add(pool)
+  const { on } = pool as { on?: (event: 'connect', listener: (client: HostClient) => void) => unknown }
+  const quiet = (): void => {}
+  on?.call(pool, 'connect', (client) => {
+    client.on('error', quiet)
+    setImmediate(() => client.off('error', quiet))
+  })
 }
 
 /** Drops the connection without a word to the server: for one that is stuck or in an unknown state. */

@@ -54,6 +54,7 @@ export class Finisher {
   #entries: Entry[] = []
   readonly #aside = new Set<Entry>()
   #writing = false
+  #underWay = 0
   #outages = 0
 
   constructor(context: FinisherContext) {
@@ -71,6 +72,11 @@ export class Finisher {
     return entry.settled.promise
   }
 
+  /** Ends that are not yet written. */
+  get backlog(): number {
+    return this.#entries.length + this.#aside.size + this.#underWay
+  }
+
   /** Gives up what PostgreSQL does not take; those jobs are rescued by the nodes that live. */
   abandon(): void {
     this.#abort.abort()
@@ -82,7 +88,12 @@ export class Finisher {
   async #drain(): Promise<void> {
     if (this.#writing) return
     this.#writing = true
-    while (this.#entries.length > 0) await this.#attempt(this.#entries.splice(0, batchMax))
+    while (this.#entries.length > 0) {
+      const batch = this.#entries.splice(0, batchMax)
+      this.#underWay = batch.length
+      await this.#attempt(batch)
+      this.#underWay = 0
+    }
     this.#writing = false
   }
 
@@ -93,15 +104,20 @@ export class Finisher {
     } catch (error) {
       if (this.#abort.signal.aborted) for (const entry of batch) entry.settled.resolve('lost')
       else if (isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN'))
-        await this.#outlast(batch)
+        await this.#outlast(batch, true)
+      else if (isForgeError(error, 'FORGE_DISK_FULL')) await this.#outlast(batch, false)
       else if (batch.length > 1) for (const entry of batch) await this.#attempt([entry])
       else await this.#mend(error, batch[0] as Entry)
     }
   }
 
-  /** The connection broke: all of them go again, and an earlier try may have been taken. */
-  async #outlast(batch: readonly Entry[]): Promise<void> {
-    for (const entry of batch) entry.doubted = true
+  /** Nothing can be written now: all of them go again. `doubted`: the connection broke, and this try may have been taken. */
+  async #outlast(batch: readonly Entry[], doubted: boolean): Promise<void> {
+    for (const entry of batch) entry.doubted ||= doubted
+    if (!doubted && this.#outages === 0)
+      this.#context.runtime.log.error(
+        `forge: PostgreSQL has no room left on its disk; ${batch.length} finished jobs wait to be written`,
+      )
     this.#entries.unshift(...batch)
     await sleep(this.#context.runtime.clock, Math.min(50 * 2 ** this.#outages++, 1_000), this.#abort.signal)
   }

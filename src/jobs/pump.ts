@@ -3,6 +3,7 @@ import type { Session } from '../database/index.js'
 import { isConnectionError, isForgeError, messageOf, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Claims } from './claims.js'
+import type { Finisher } from './complete.js'
 import type { Frontier, Position, Reading } from './frontier.js'
 import { batchMax, type Pace } from './pace.js'
 import type { Shelf } from './shelf.js'
@@ -20,6 +21,7 @@ export interface PumpParts {
   readonly shelf: Shelf
   readonly pace: Pace
   readonly claims: Claims
+  readonly finisher: Pick<Finisher, 'backlog'>
   /** Claimed under this epoch. */
   claimed(brought: Brought, epoch: string): void
   /** Durable. */
@@ -40,7 +42,7 @@ interface Want {
 const handInMin = 250
 const handInMsMax = 10
 const handInMax = 1_000
-/** With so many completions not yet written nothing more is claimed. */
+/** With so many ends not yet written nothing more is claimed. */
 const waitingMax = 2 * handInMax
 /** Failed trips in a row are spaced out up to this. */
 const pauseMsMax = 2_000
@@ -134,8 +136,8 @@ export class Pump {
   #wanted(now: number): Wanted[] {
     const { membership, frontier } = this.#parts
     if (!this.#claims || !membership.trusted || now < this.#notBeforeMs) return []
-    // What is finished must not pile up behind a server that is slow to take it.
-    if (this.#done.length >= waitingMax) return []
+    // What is finished must not pile up behind a server that is slow to take it, or has no room for it.
+    if (this.#done.length + this.#parts.finisher.backlog >= waitingMax) return []
     frontier.sweep(now)
     const wants = [...frontier.hungry()].map((queue) => this.#want(queue)).filter(({ n }) => n > 0)
     return share(wants).map(({ queue, n }) => ({ n, readings: frontier.plan(queue, n, now) }))

@@ -17,6 +17,8 @@ export const errorCatalogue = {
   FORGE_DEADLINE: 'PostgreSQL did not answer in time. The connection was destroyed.',
   FORGE_DISCARD: 'Thrown by a handler to give a job up without further attempts.',
   FORGE_DUPLICATE_NAME: 'A job of this name is defined already. Give each definition its own name.',
+  FORGE_DISK_FULL:
+    'PostgreSQL has no room left on its disk. Nothing of the statement was done. Make room, and call again; jobs go on by themselves.',
   FORGE_DURATION_INVALID:
     "A duration is milliseconds as a number, or text such as '250ms', '30s', '5m', '2h', '7d'.",
   FORGE_EMBEDDED_FAILED: 'The embedded PostgreSQL did not start or stop as it should.',
@@ -162,15 +164,16 @@ const connectionCodes = new Set([
   'FORGE_DEADLINE',
 ])
 
-/** Statements that the server ended, with the connection in order: PostgreSQL's code and ours. */
-const endedCodes: Readonly<Record<string, ForgeErrorCode>> = {
+/** Statements that the server could not do, whatever they say, with the connection in order: PostgreSQL's code and ours. */
+const undoneCodes: Readonly<Record<string, ForgeErrorCode>> = {
   '57014': 'FORGE_STATEMENT_TIMEOUT',
   '55P03': 'FORGE_LOCK_TIMEOUT',
+  '53100': 'FORGE_DISK_FULL',
 }
 
-/** The typed form of the error of a statement that the server ended in time; any other error as it is. */
-export function endedInTime(error: unknown): unknown {
-  const code = endedCodes[codeOf(error)]
+/** The typed form of the error of a statement that the server could not do; any other error as it is. */
+export function undone(error: unknown): unknown {
+  const code = undoneCodes[codeOf(error)]
   return code ? new ForgeError(code, `${messageOf(error)}.`, { cause: error }) : error
 }
 

@@ -10,14 +10,14 @@ export {
   AlreadyAttached,
   codeOf,
   DuplicateName,
-  endedInTime,
   errorCatalogue,
   ForgeError,
+  type ForgeErrorCode,
   isConnectionError,
   isForgeError,
   messageOf,
   NotAttached,
-  type ForgeErrorCode,
+  undone,
 } from './errors.js'
 export { encodeForgiving, encodeStrict, storable, storableText } from './gate.js'
 export { idFactory, isUuid, mixIds, randomId } from './ids.js'

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import type { AttachOptions } from '../../src/index.js'
 import { type NodeProcess, spawnNode } from '../../src/testing/index.js'
 
@@ -47,4 +48,10 @@ export function isAbout(message: unknown, kind: Started['kind'], id?: string): m
 export async function stopNode(node: NodeProcess): Promise<number | null> {
   await node.send({ kind: 'stop' })
   return (await node.exited).code
+}
+
+/** Memory of a process that is in RAM now, in MB. Linux only. */
+export function residentMb(pid: number): number {
+  const [, kb] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
+  return Number(kb) / 1_024
 }

@@ -1,9 +1,16 @@
-import type pg from 'pg'
+import pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { onCommit, transact, type Tx, type TransactionOptions } from '../../src/database/index.js'
-import { systemClock } from '../../src/kernel/index.js'
+import {
+  ClientSource,
+  onCommit,
+  transact,
+  type Tx,
+  type TransactionOptions,
+} from '../../src/database/index.js'
+import { isConnectionError, systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
+import { failure, fakeServer, loggedIn } from './fake-server.js'
 import { proxyTo } from './kit.js'
 
 const database = useDatabase({ migrated: false })
@@ -28,6 +35,17 @@ async function isThere(name: string): Promise<boolean> {
 }
 
 const coded = (code: string): Error => Object.assign(new Error(code), { code })
+
+test('a backend that is terminated in the packet that ends its login fails the transaction, not the process', async () => {
+  await using server = await fakeServer(Buffer.concat([loggedIn, failure('FATAL', '57P01')]), () => loggedIn)
+  const pool = new pg.Pool({ connectionString: server.url, max: 1 })
+  pool.on('error', () => {})
+  expect(new ClientSource(pool).openCount).toBe(0)
+  let error: unknown = null
+  await transact({ pool, clock: systemClock }, async () => {}).catch((thrown: unknown) => (error = thrown))
+  expect(isConnectionError(error)).toBe(true)
+  expect(pool.totalCount).toBe(0)
+})
 
 describe('what becomes of it', () => {
   test('it is committed, and gives what its work gave', async () => {
