@@ -1,5 +1,5 @@
-import { Server, type IncomingMessage, type ServerResponse } from 'node:http'
-import { Server as SecureServer } from 'node:https'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Server as SecureServer } from 'node:https'
 import { ForgeError, invalidOption } from '../kernel/index.js'
 
 /** What Express 4 and 5, Nest, connect and fastify's middie give a handler. */
@@ -44,15 +44,21 @@ export function mount(app: HostApp, path: string, handler: Handler): () => void 
 }
 
 function checkApp(app: unknown): void {
-  const right =
-    app instanceof Server ||
-    app instanceof SecureServer ||
-    typeof (app as { use?: unknown } | undefined)?.use === 'function'
+  const right = isServer(app) || typeof (app as { use?: unknown } | undefined)?.use === 'function'
   if (!right)
     throw invalidOption(
       'The first argument of attach()',
       'must be an app with use(path, handler), an http.Server, or null',
     )
+}
+
+/**
+ * Not imported: an import of node:http as an ES module reads its lazy members too, which loads the whole of fetch, some
+ * 6 MB that a worker without HTTP has no use for.
+ */
+function isServer(app: unknown): app is Server | SecureServer {
+  const { Server: Plain } = process.getBuiltinModule('node:http')
+  return app instanceof Plain || app instanceof process.getBuiltinModule('node:https').Server
 }
 
 function slotsOf(app: object): Map<string, Slot> {
@@ -62,7 +68,7 @@ function slotsOf(app: object): Map<string, Slot> {
 }
 
 function addLayer(app: UsableApp | Server | SecureServer, path: string, slot: Slot): void {
-  if (app instanceof Server || app instanceof SecureServer) return takeOver(app, path, slot)
+  if (isServer(app)) return takeOver(app, path, slot)
   app.use(path, (req, res, next) => slot.handler(req, res, next))
 }
 

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { deferred } from '../../src/kernel/index.js'
+import { startProxy } from '../../src/testing/index.js'
+import { addressOf } from '../chaos/fleet.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -115,7 +117,8 @@ describe('queues of one process', () => {
   })
 
   it('start nothing of a queue that was paused from another node, from the moment of the pause', async () => {
-    const { forge, attach, pool } = setup(database)
+    await using proxy = await startProxy({ target: addressOf(database.url) })
+    const { forge, attach, pool } = setup(database, { connectionString: proxy.url(database.url) })
     let ran = 0
     const job = forge.job('pause.exact', {
       queue: 'pause.exact',
@@ -129,6 +132,8 @@ describe('queues of one process', () => {
     await using gateway = await other.attach({ roles: ['gateway'] })
     await job.enqueueMany(inputs(3_000))
     await until(() => ran > 300, { label: 'under way' })
+    // Nobody tells the worker: its claims themselves must find out.
+    proxy.blackhole({ only: ({ applicationName }) => applicationName === 'forge:listen' })
     await gateway.queues.pause('pause.exact', { by: 'a test' })
     const { rows } = await pool.query<{ at: Date }>('select clock_timestamp() as at')
     const running = `select from forge.job_running r join forge.job_lane l on l.id = r.lane where l.queue = 'pause.exact'`
