@@ -1,4 +1,12 @@
-import { type Clock, codeOf, ForgeError, isForgeError, type Logger, sleep } from '../kernel/index.js'
+import {
+  type Clock,
+  codeOf,
+  ForgeError,
+  isForgeError,
+  type Logger,
+  messageOf,
+  sleep,
+} from '../kernel/index.js'
 import { migrate, type MigrateContext, migrationStatus } from './migrate.js'
 import { close, type ClientSource } from './source.js'
 
@@ -14,13 +22,33 @@ export interface PrepareContext {
 }
 
 /**
- * The first step of every start: waits for a server that is not up yet, then sees to the schema.
+ * The first step of every start: waits for a server that is not up yet, then sees to the schema; from the beginning again
+ * when the connection breaks on the way.
  * @throws ForgeError FORGE_DATABASE_AUTH, FORGE_DATABASE_MISSING, FORGE_SERVER_TOO_OLD at once;
  * FORGE_DATABASE_UNREACHABLE when the time is over; FORGE_MIGRATION_PENDING and what `migrate` throws
  */
 export async function prepareDatabase(context: PrepareContext): Promise<void> {
   const until = context.clock.monotonicMs() + context.timeoutMs
-  await alive(reach(context, until))
+  await alive(prepareUntil(context, until))
+}
+
+async function prepareUntil(context: PrepareContext, until: number): Promise<void> {
+  for (;;) {
+    await reach(context, until)
+    try {
+      return await seeToSchema(context, until)
+    } catch (error) {
+      // What it was doing was rolled back, or is found done.
+      const broke =
+        isForgeError(error, 'FORGE_CONNECTION_LOST') || isForgeError(error, 'FORGE_DATABASE_UNREACHABLE')
+      if (!broke || context.clock.monotonicMs() >= until) throw error
+      context.logger.debug(`forge: the connection broke while the schema was prepared: ${messageOf(error)}`)
+      await sleep(context.clock, 100)
+    }
+  }
+}
+
+async function seeToSchema(context: PrepareContext, until: number): Promise<void> {
   const { source, schema, clock, logger, mode } = context
   const waitMs = Math.max(1_000, until - clock.monotonicMs())
   const given: MigrateContext = { source, schema, clock, logger, waitMs }

@@ -64,6 +64,17 @@ describe('waiting for the server', () => {
     expect(source.openCount).toBe(0)
   })
 
+  test.each(['create schema', 'commit'])('that drops the connection at %s is tried again', async (match) => {
+    const proxy = await proxyTo(database.url)
+    const schemaName = `dropped_${match.length}`
+    const { prepare, source } = setup({ url: proxy.databaseUrl, schemaName })
+    const cut = proxy.cutAfterBytes({ direction: 'toServer', match: Buffer.from(match), bytes: 0 })
+    await prepare()
+    await cut.happened({ deadlineMs: 1_000 })
+    expect(await schemas(schemaName)).toHaveLength(1)
+    expect(source.openCount).toBe(0)
+  })
+
   test('ends at the timeout', async () => {
     const proxy = await proxyTo(database.url)
     proxy.cut()
