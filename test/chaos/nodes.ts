@@ -18,16 +18,21 @@ export interface NodeOrders {
   /** Of what it produces. */
   readonly delayMs?: number
   readonly quiet?: boolean
+  /** Flags of Node. */
+  readonly execArgv?: readonly string[]
   /** Added to its environment. */
   readonly env?: Readonly<Record<string, string>>
 }
 
 /** A node of a chaos test as a real process, running from the sources. */
-export async function startNode(url: string, { env, ...orders }: NodeOrders): Promise<NodeProcess> {
+export async function startNode(
+  url: string,
+  { env, execArgv = [], ...orders }: NodeOrders,
+): Promise<NodeProcess> {
   const node = spawnNode({
     script: new URL('./worker.ts', import.meta.url),
     args: [JSON.stringify({ url, ...orders })],
-    execArgv: ['--import', new URL('../support/typescript.mjs', import.meta.url).href],
+    execArgv: [...execArgv, '--import', new URL('../support/typescript.mjs', import.meta.url).href],
     env: { ...process.env, NODE_ENV: 'test', ...env },
   })
   try {

@@ -13,12 +13,15 @@ const orders = JSON.parse(process.argv[2] ?? '{}') as {
   readonly quiet?: boolean
 }
 
+/** Ways to take the process along. */
+export type Poison = 'exit' | 'abort' | 'memory'
+
 export interface ChaosInput {
   readonly ms: number
   /** How long claims after the first take: a zombie that wakes finds the job running under another token. */
   readonly holdMs?: number
   /** How the handler ends: see below. */
-  readonly how?: 'return' | 'transaction' | 'throw' | 'snooze' | 'progress'
+  readonly how?: 'return' | 'transaction' | 'throw' | 'snooze' | 'progress' | Poison
   /** The bulk enqueue it came with. */
   readonly batch?: string
 }
@@ -33,8 +36,16 @@ const wait = (ms: number): Promise<void> => new Promise((resolve) => void setTim
 
 const tell = async (message: object): Promise<void> => (orders.quiet ? undefined : report(message))
 
+function takeAlong(how: ChaosInput['how']): void {
+  if (how === 'exit') process.exit(7)
+  if (how === 'abort') process.abort()
+  const hoard: unknown[] = []
+  while (how === 'memory') hoard.push(Array.from({ length: 100_000 }, (_, n) => ({ n })))
+}
+
 async function end(input: ChaosInput, job: JobContext): Promise<unknown> {
   const { token } = job.fence
+  takeAlong(input.how)
   if (input.how === 'transaction') {
     await job.transaction(async (tx) => {
       await tx.query('insert into chaos.effect (job, token) values ($1, $2)', [job.id, token])
