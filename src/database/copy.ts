@@ -11,6 +11,8 @@ interface CopyConnection {
 /** pg's own query, except that it has an answer when the server asks for the rows. */
 class CopyIn extends pg.Query {
   readonly #chunks: Iterable<string>
+  /** What came out of the making of the chunks: the server knows only that there will be no more. */
+  fault: unknown = null
 
   constructor(text: string, chunks: Iterable<string>) {
     super(text)
@@ -22,15 +24,21 @@ class CopyIn extends pg.Query {
       for (const chunk of this.#chunks) connection.sendCopyFromChunk(Buffer.from(chunk))
       connection.endCopyFrom()
     } catch (error) {
-      connection.sendCopyFail(String(error))
+      this.fault = error
+      connection.sendCopyFail('the rows could not be made')
     }
   }
 }
 
 /**
  * Runs a COPY … FROM STDIN. The server works on the first chunks while later ones are made.
- * @throws what pg throws for a query
+ * @throws what pg throws for a query, and what `chunks` throws
  */
 export async function copyIn(client: Client, text: string, chunks: Iterable<string>): Promise<void> {
-  await once(client.query(new CopyIn(text, chunks)), 'end')
+  const copy = new CopyIn(text, chunks)
+  try {
+    await once(client.query(copy), 'end')
+  } catch (error) {
+    throw copy.fault ?? error
+  }
 }

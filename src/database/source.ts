@@ -233,7 +233,7 @@ function checkPool(pool: unknown): HostPool {
   return pool as HostPool
 }
 
-const guarded = new WeakSet<HostPool>()
+const guarded = Symbol.for('forge.guarded')
 
 /**
  * pg's pool takes its error listener off a new client before whoever waits for the client can put one on. An error that
@@ -241,13 +241,17 @@ const guarded = new WeakSet<HostPool>()
  * turn of the event loop is over, this listener hears it. The client is of no use then, as its first query tells.
  */
 function guardLogins(pool: HostPool): void {
-  if (guarded.has(pool)) return
-  guarded.add(pool)
-  const { on } = pool as { on?: (event: 'connect', listener: (client: HostClient) => void) => unknown }
+  const host = pool as {
+    [guarded]?: boolean
+    on?: (event: 'connect', listener: (client?: Partial<HostClient>) => void) => unknown
+  }
+  if (host[guarded]) return
+  Object.defineProperty(pool, guarded, { value: true })
   const quiet = (): void => {}
-  on?.call(pool, 'connect', (client) => {
+  host.on?.('connect', (client) => {
+    if (!client?.on || !client.off) return
     client.on('error', quiet)
-    setImmediate(() => client.off('error', quiet))
+    setImmediate(() => client.off?.('error', quiet))
   })
 }
 

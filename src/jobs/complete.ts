@@ -54,8 +54,10 @@ export class Finisher {
   #entries: Entry[] = []
   readonly #aside = new Set<Entry>()
   #writing = false
-  #underWay = 0
+  #backlog = 0
   #outages = 0
+  /** The disk was full at the last try, and that was said. */
+  #full = false
 
   constructor(context: FinisherContext) {
     this.#context = context
@@ -68,13 +70,14 @@ export class Finisher {
   write(run: JobRun, finish: Exclude<Finish, { kind: 'none' }>, doubted = false): Promise<Fate> {
     const entry: Entry = { run, finish, settled: deferred<Fate>(), doubted, bare: false, tries: 0 }
     this.#entries.push(entry)
+    this.#backlog += 1
     void this.#drain()
-    return entry.settled.promise
+    return entry.settled.promise.finally(() => (this.#backlog -= 1))
   }
 
   /** Ends that are not yet written. */
   get backlog(): number {
-    return this.#entries.length + this.#aside.size + this.#underWay
+    return this.#backlog
   }
 
   /** Gives up what PostgreSQL does not take; those jobs are rescued by the nodes that live. */
@@ -88,12 +91,7 @@ export class Finisher {
   async #drain(): Promise<void> {
     if (this.#writing) return
     this.#writing = true
-    while (this.#entries.length > 0) {
-      const batch = this.#entries.splice(0, batchMax)
-      this.#underWay = batch.length
-      await this.#attempt(batch)
-      this.#underWay = 0
-    }
+    while (this.#entries.length > 0) await this.#attempt(this.#entries.splice(0, batchMax))
     this.#writing = false
   }
 
@@ -101,6 +99,7 @@ export class Finisher {
     try {
       await this.#writeBatch(batch)
       this.#outages = 0
+      this.#full = false
     } catch (error) {
       if (this.#abort.signal.aborted) for (const entry of batch) entry.settled.resolve('lost')
       else if (isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN'))
@@ -114,10 +113,11 @@ export class Finisher {
   /** Nothing can be written now: all of them go again. `doubted`: the connection broke, and this try may have been taken. */
   async #outlast(batch: readonly Entry[], doubted: boolean): Promise<void> {
     for (const entry of batch) entry.doubted ||= doubted
-    if (!doubted && this.#outages === 0)
+    if (!doubted && !this.#full)
       this.#context.runtime.log.error(
-        `forge: PostgreSQL has no room left on its disk; ${batch.length} finished jobs wait to be written`,
+        `forge: PostgreSQL has no room left on its disk; the ends of ${batch.length} jobs wait to be written`,
       )
+    this.#full ||= !doubted
     this.#entries.unshift(...batch)
     await sleep(this.#context.runtime.clock, Math.min(50 * 2 ** this.#outages++, 1_000), this.#abort.signal)
   }

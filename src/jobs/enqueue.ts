@@ -6,6 +6,7 @@ import {
   idFactory,
   invalidOption,
   isConnectionError,
+  isForgeError,
   sleep,
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
@@ -182,7 +183,8 @@ export class Enqueuer {
       batch.forEach((call, index) => call.resolve(results[index] as Enqueued))
     } catch (error) {
       // One row that cannot be written must not fail its neighbours.
-      if (batch.length === 1 || isConnectionError(error)) for (const call of batch) call.reject(error)
+      if (batch.length === 1 || isConnectionError(error) || isForgeError(error, 'FORGE_DISK_FULL'))
+        for (const call of batch) call.reject(error)
       else for (const call of batch) await this.#sendBatch([call])
     }
   }

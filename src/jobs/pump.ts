@@ -103,7 +103,7 @@ export class Pump {
     if (wanted.length === 0 && done.length === 0) return this.#rest(now)
     this.#timer?.cancel()
     // A few go along with the claim; many would keep it waiting.
-    const together = wanted.length > 0
+    const together = wanted.length > 0 && done.length < handInMin
     if (wanted.length > 0) this.#claiming = this.#claim(together ? done : [], wanted)
     if (done.length > 0 && !together) {
       this.#handing = this.#go(done, []).then(() => {
@@ -135,10 +135,10 @@ export class Pump {
   /** What each hungry queue takes: its free slots and what it runs through soon, in shares by weight if it is too much. */
   #wanted(now: number): Wanted[] {
     const { membership, frontier } = this.#parts
+    frontier.sweep(now)
     if (!this.#claims || !membership.trusted || now < this.#notBeforeMs) return []
     // What is finished must not pile up behind a server that is slow to take it, or has no room for it.
     if (this.#done.length + this.#parts.finisher.backlog >= waitingMax) return []
-    frontier.sweep(now)
     const wants = [...frontier.hungry()].map((queue) => this.#want(queue)).filter(({ n }) => n > 0)
     return share(wants).map(({ queue, n }) => ({ n, readings: frontier.plan(queue, n, now) }))
   }

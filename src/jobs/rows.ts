@@ -108,19 +108,21 @@ export function plainArrays(rows: readonly Row[]): unknown[] {
   ]
 }
 
-/** Lines to a chunk: the server reads one while the next is made. */
-const linesPerChunk = 500
+/** Characters of a chunk: the server reads one while the next is made. */
+const charsPerChunk = 65_536
 
 /** For `copyJobs`: what all of the rows have in common comes between id and input. */
 export function* copyChunks(rows: readonly Row[], common: readonly (string | number)[]): Iterable<string> {
   const middle = `\t${common.join('\t')}\t`
-  for (let from = 0; from < rows.length; from += linesPerChunk) {
-    let text = ''
+  let text = ''
+  for (const { id, json } of rows) {
     // JSON holds no control characters, so the backslash is all that COPY would take for something else.
-    for (const { id, json } of rows.slice(from, from + linesPerChunk))
-      text += `${id}${middle}${json.includes('\\') ? json.replaceAll('\\', '\\\\') : json}\n`
+    text += `${id}${middle}${json.includes('\\') ? json.replaceAll('\\', '\\\\') : json}\n`
+    if (text.length < charsPerChunk) continue
     yield text
+    text = ''
   }
+  if (text !== '') yield text
 }
 
 /** For `insertFull`. */

@@ -190,6 +190,8 @@ export class Runner implements RunListener {
       hintReady(this.#parts.runtime.signals, { lane: run.row.lane, waits: false, due: run.row.due })
     if (fate === 'lost') this.lost(run)
     else this.#ended(run, fate === 'cancelled' ? { kind: 'final', state: 'cancelled' } : finish)
+    // Claims may have waited for ends to be written.
+    this.#parts.changed()
   }
 
   #ended(run: JobRun, finish: Writable): void {

@@ -16,9 +16,9 @@ export const errorCatalogue = {
     'The connection string is not of the form postgres://user:password@host:5432/database. Write special characters of the password percent-encoded (@ as %40, / as %2F, # as %23, ? as %3F).',
   FORGE_DEADLINE: 'PostgreSQL did not answer in time. The connection was destroyed.',
   FORGE_DISCARD: 'Thrown by a handler to give a job up without further attempts.',
-  FORGE_DUPLICATE_NAME: 'A job of this name is defined already. Give each definition its own name.',
   FORGE_DISK_FULL:
     'PostgreSQL has no room left on its disk. Nothing of the statement was done. Make room, and call again; jobs go on by themselves.',
+  FORGE_DUPLICATE_NAME: 'A job of this name is defined already. Give each definition its own name.',
   FORGE_DURATION_INVALID:
     "A duration is milliseconds as a number, or text such as '250ms', '30s', '5m', '2h', '7d'.",
   FORGE_EMBEDDED_FAILED: 'The embedded PostgreSQL did not start or stop as it should.',
@@ -190,8 +190,18 @@ export function codeOf(error: unknown): string {
 /** What node-postgres says without a code. */
 const gone = /Connection terminated|Client (has encountered|was closed)|timeout expired|Query read timeout/
 
+/** A server that panics, of a full disk say, goes down and starts again: what it was doing may be done. */
+function isPanic(error: unknown): boolean {
+  try {
+    return (error as { severity?: unknown } | null)?.severity === 'PANIC'
+  } catch {
+    return false
+  }
+}
+
 /** True when the failure is the connection's, so that another connection may succeed. */
 export function isConnectionError(error: unknown): boolean {
+  if (isPanic(error)) return true
   if (connectionCodes.has(codeOf(error))) return true
   return typeof error === 'object' && gone.test(messageOf(error))
 }

@@ -40,8 +40,8 @@ afterAll(async () => {
 
 /** Where the answer is swallowed that somebody waits for: it is unknown then whether the server did it. */
 const answersTo = {
-  client: ['forge_insert', 'commit'],
-  worker: ['forge_exchange', 'forge_complete', 'forge_finish', 'commit'],
+  client: ['forge_insert', 'commit\0'],
+  worker: ['forge_exchange', 'forge_complete', 'forge_finish', 'commit\0'],
 } as const
 
 /** One broken connection, at a random byte or between a commit and its answer. False when nothing came along to break. */

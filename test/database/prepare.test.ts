@@ -64,11 +64,16 @@ describe('waiting for the server', () => {
     expect(source.openCount).toBe(0)
   })
 
-  test.each(['create schema', 'commit'])('that drops the connection at %s is tried again', async (match) => {
+  test.each([
+    ['in the middle of the migrations', 'create schema', { bytes: 0 }],
+    ['before it commits', 'commit\0', { bytes: 0 }],
+    ['before it answers the commit', 'commit\0', {}],
+  ])('that drops the connection %s is tried again', async (when, text, bytes) => {
+    const match = Buffer.from(text)
     const proxy = await proxyTo(database.url)
-    const schemaName = `dropped_${match.length}`
+    const schemaName = `dropped_${when.length}`
     const { prepare, source } = setup({ url: proxy.databaseUrl, schemaName })
-    const cut = proxy.cutAfterBytes({ direction: 'toServer', match: Buffer.from(match), bytes: 0 })
+    const cut = proxy.cutAfterBytes({ direction: 'toServer', match, ...bytes })
     await prepare()
     await cut.happened({ deadlineMs: 1_000 })
     expect(await schemas(schemaName)).toHaveLength(1)

@@ -249,31 +249,15 @@ describe('bad input', () => {
       'FORGE_OPTION_INVALID',
       /must be an object/,
     ],
-    ['no limit', (q) => q.scale('mail', {} as never), 'FORGE_OPTION_INVALID', /whole number from 1 to 1000/],
-    [
-      'no options',
-      (q) => q.scale('mail', undefined as never),
-      'FORGE_OPTION_INVALID',
-      /whole number from 1 to 1000/,
-    ],
-    [
-      'a limit of 0',
-      (q) => q.scale('mail', { limit: 0 }),
-      'FORGE_OPTION_INVALID',
-      /whole number from 1 to 1000/,
-    ],
-    [
-      'a limit below',
-      (q) => q.scale('mail', { limit: -5 }),
-      'FORGE_OPTION_INVALID',
-      /whole number from 1 to 1000/,
-    ],
-    [
-      'a limit that is huge',
-      (q) => q.scale('mail', { limit: 1e9 }),
-      'FORGE_OPTION_INVALID',
-      /whole number from 1 to 1000/,
-    ],
+    ...[{}, undefined, { limit: 0 }, { limit: -5 }, { limit: 1e9 }].map(
+      (options) =>
+        [
+          `a scale of ${JSON.stringify(options)}`,
+          (q: ForgeNode['queues']) => q.scale('mail', options as never),
+          'FORGE_OPTION_INVALID',
+          /whole number from 1 to 1000/,
+        ] as const,
+    ),
     [
       'an unknown key',
       (q) => q.scale('mail', { limits: 1 } as never),

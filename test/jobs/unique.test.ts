@@ -172,11 +172,8 @@ describe('replace', () => {
     await using node = await attach()
     const first = await job.enqueue({ user: 'a', n: 1 })
     await started(node, first.id)
-    expect(brief(await job.enqueue({ user: 'a', n: 2 }))).toEqual({
-      id: first.id,
-      created: false,
-      reason: 'running',
-    })
+    const running = { id: first.id, created: false, reason: 'running' }
+    expect(brief(await job.enqueue({ user: 'a', n: 2 }))).toEqual(running)
     open.resolve()
     expect(await first.result()).toBe(1)
     expect((await job.enqueue({ user: 'a', n: 3 })).created).toBe(true)
@@ -266,11 +263,8 @@ describe('debounce', () => {
     await using node = await attach()
     const first = await job.enqueue({ user: 'a', n: 1 })
     await started(node, first.id)
-    expect(brief(await job.enqueue({ user: 'a', n: 2 }))).toEqual({
-      id: first.id,
-      created: false,
-      reason: 'running',
-    })
+    const running = { id: first.id, created: false, reason: 'running' }
+    expect(brief(await job.enqueue({ user: 'a', n: 2 }))).toEqual(running)
     open.resolve()
     await first.result()
     // What comes after it finished is not lost in what is left of the hour.

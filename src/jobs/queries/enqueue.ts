@@ -87,7 +87,7 @@ export const bulkTimes = statement<{ run_at: string; due: string; due_s: number;
              as r) as t`,
 )
 
-/** What `insertMany` inserts, many at a time, at half its cost to the server. */
+/** What `insertMany` inserts, for about two thirds of its cost to the server. */
 export const copyJobs = statement(
   'forge_copy_jobs',
   (s) => `copy ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input) from stdin`,
