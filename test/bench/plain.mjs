@@ -36,6 +36,12 @@ const completeAndClaim = `
 
 const named = (client, name, { text, values }) => client.query({ name, text, values })
 
+/** Several such processes deadlock now and then: a claim waits for rows that another statement has just completed. */
+function again(error) {
+  if (error.code !== '40P01') throw error
+  return { rows: null }
+}
+
 const createPool = (url, max) => new pg.Pool({ connectionString: url, max }).on('error', () => {})
 
 async function producer(ctx) {
@@ -56,7 +62,8 @@ async function startWorker(ctx, onJob) {
     const client = await pool.connect()
     let done = []
     while (!stopping) {
-      const { rows } = await named(client, 'next', { text: completeAndClaim, values: [done] })
+      const { rows } = await named(client, 'next', { text: completeAndClaim, values: [done] }).catch(again)
+      if (rows === null) continue
       await Promise.all(rows.map(({ input }) => onJob(input)))
       done = rows.map(({ id }) => id)
       // Nobody wakes it: looks often, as what it measures never waits for work.

@@ -27,6 +27,9 @@ export async function startWorker({ system, ctx, handlerMs = 0, markEvery = 0, h
     })
   const worker = {
     started: 0,
+    get ended() {
+      return child.exitCode !== null || child.signalCode !== null
+    },
     go: () => child.send({ type: 'go' }),
     report() {
       const answer = wait('report')
@@ -41,6 +44,8 @@ export async function startWorker({ system, ctx, handlerMs = 0, markEvery = 0, h
       clearTimeout(timer)
     },
   }
+  // A message to a process that has just ended: whoever waits for its answer is told by its end.
+  child.on('error', () => {})
   child.on('message', ({ type, started }) => {
     if (type === 'count') worker.started = started
   })
@@ -65,7 +70,10 @@ export async function drain(bench, { total, workers = 1, msMax = 120_000, handle
     const beganAt = now()
     for (const worker of running) worker.go()
     const started = () => running.reduce((sum, worker) => sum + worker.started, 0)
-    while (started() < total && now() - beganAt < msMax) await sleep(20)
+    while (started() < total && now() - beganAt < msMax) {
+      if (running.some(({ ended }) => ended)) throw new Error('a worker process ended')
+      await sleep(20)
+    }
     if (started() === 0) throw new Error(`no job started within ${msMax / 1_000} s`)
     const { left, endAt } = await finish(bench, beganAt + msMax)
     const reports = await Promise.all(running.map((worker) => worker.report()))
