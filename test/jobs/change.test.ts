@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import type { JobFilter } from '../../src/index.js'
+import type { ForgeNode, JobFilter } from '../../src/index.js'
 import { deferred } from '../../src/kernel/index.js'
 import { markClaimed } from '../support/claimed.js'
 import { useDatabase } from '../support/database.js'
@@ -304,12 +304,24 @@ describe('reschedule', () => {
 describe('a job with gates', () => {
   const gates = ['c/gated=a', 'q/gated']
 
+  /** Its only place is held by this job. */
+  async function fillGate(holder: string, node: ForgeNode): Promise<void> {
+    await database.query(
+      `insert into forge.job_limit (gate_class, limit_n, keyed) values ('c/gated', 1, true) on conflict do nothing`,
+    )
+    await markClaimed(database, [holder], { node: node.id, set: { gates: [gates[0]] } })
+  }
+
   it('comes back at its first gate, from history and from a retry; tags and parent come along', async () => {
     const { forge, attach } = setup(database)
     const job = forge.job('gated', { queue: 'gated', run: () => null })
-    // Admits nobody, so that what comes back can be looked at.
-    await using node = await attach({ roles: ['gateway'] })
-    const [a, b] = (await job.enqueueMany([{}, {}])).map(({ id }) => id) as [string, string]
+    await using node = await attach({ queues: { gated: false } })
+    const [a, b, holder] = (await job.enqueueMany([{}, {}, {}])).map(({ id }) => id) as [
+      string,
+      string,
+      string,
+    ]
+    await fillGate(holder, node)
     const set = `update forge.job set gates = $2, tags = '{t}', parent = $1`
     await database.query(`${set}, state = 1, gate = 'q/gated' where id = $1`, [a, gates])
     await database.query(`${set}, state = 4 where id = $1`, [b, gates])
@@ -324,12 +336,7 @@ describe('a job with gates', () => {
     const job = forge.job('gated', { queue: 'gated', run: () => null })
     await using node = await attach({ queues: { gated: false } })
     const { id } = await job.enqueue({})
-    // The gate is full: somebody holds its only place.
-    const holder = (await job.enqueue({})).id
-    await database.query(
-      `insert into forge.job_limit (gate_class, limit_n, keyed) values ('c/gated', 1, true)`,
-    )
-    await markClaimed(database, [holder], { node: node.id, set: { gates: [gates[0]] } })
+    await fillGate((await job.enqueue({})).id, node)
     await database.query(`update forge.job set gates = $2, state = 1, gate = 'q/gated' where id = $1`, [
       id,
       gates,
