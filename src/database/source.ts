@@ -118,10 +118,16 @@ export class ClientSource {
     const client = makeClient(this.pool, this.config(name, connectMs))
     // Without a listener a dropped connection would end the host's process.
     client.on('error', () => {})
-    client.once('end', () => this.#open.delete(client))
+    // pg's connect() stays without an answer when its client is ended meanwhile.
+    const gone = new Promise<never>((_, reject) => {
+      client.once('end', () => {
+        this.#open.delete(client)
+        reject(new Error('The connection was given up'))
+      })
+    })
     this.#open.add(client)
     try {
-      await client.connect()
+      await Promise.race([client.connect(), gone])
       return client
     } catch (error) {
       this.#open.delete(client)

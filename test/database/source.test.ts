@@ -241,4 +241,18 @@ describe('a connection that fails says why, and leaves nothing open', () => {
     expect(server.asked).toEqual(['P'])
     await until(() => server.open.size === 0 && source.openCount === 0, { label: 'nothing is open' })
   })
+
+  test.each([
+    ['during its login', Buffer.alloc(0)],
+    ['before its first answer', loggedIn],
+  ])('one that is given up %s ends whoever waits for it', async (_, login) => {
+    await using server = await fakeServer(login, () => Buffer.alloc(0))
+    const source = sourceOf({ connectionString: server.url })
+    const outcome = source.connect('forge:test', limits).catch((error: unknown) => error)
+    await until(() => server.open.size === 1, { label: 'the server has it' })
+    source.abandon()
+    expect(await outcome).toMatchObject({ code: 'FORGE_DATABASE_UNREACHABLE' })
+    expect(source.openCount).toBe(0)
+    await expect(source.connect('forge:test', limits)).rejects.toMatchObject({ code: 'FORGE_STOPPED' })
+  })
 })

@@ -304,12 +304,13 @@ describe('reschedule', () => {
 describe('a job with gates', () => {
   const gates = ['c/gated=a', 'q/gated']
 
-  /** Its only place is held by this job. */
-  async function fillGate(holder: string, node: ForgeNode): Promise<void> {
+  /** The only place of each is held by this job. */
+  async function fillGates(holder: string, node: ForgeNode): Promise<void> {
     await database.query(
-      `insert into forge.job_limit (gate_class, limit_n, keyed) values ('c/gated', 1, true) on conflict do nothing`,
+      `insert into forge.job_limit (gate_class, limit_n, keyed) values ('c/gated', 1, true), ('q/gated', 1, false)
+       on conflict do nothing`,
     )
-    await markClaimed(database, [holder], { node: node.id, set: { gates: [gates[0]] } })
+    await markClaimed(database, [holder], { node: node.id, set: { gates, gate: null } })
   }
 
   it('comes back at its first gate, from history and from a retry; tags and parent come along', async () => {
@@ -321,7 +322,7 @@ describe('a job with gates', () => {
       string,
       string,
     ]
-    await fillGate(holder, node)
+    await fillGates(holder, node)
     const set = `update forge.job set gates = $2, tags = '{t}', parent = $1`
     await database.query(`${set}, state = 1, gate = 'q/gated' where id = $1`, [a, gates])
     await database.query(`${set}, state = 4 where id = $1`, [b, gates])
@@ -336,7 +337,7 @@ describe('a job with gates', () => {
     const job = forge.job('gated', { queue: 'gated', run: () => null })
     await using node = await attach({ queues: { gated: false } })
     const { id } = await job.enqueue({})
-    await fillGate((await job.enqueue({})).id, node)
+    await fillGates((await job.enqueue({})).id, node)
     await database.query(`update forge.job set gates = $2, state = 1, gate = 'q/gated' where id = $1`, [
       id,
       gates,
