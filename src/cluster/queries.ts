@@ -107,11 +107,13 @@ export const listNodes = statement<NodeRow>(
   from ${s}.node order by started_at desc limit 200`,
 )
 
-/** The turn to do a chore: one row back when it was due and is now ours, none when another node has it. */
-export const takeTurn = statement(
-  'forge_take_turn',
+/** The turns to do these chores ($1 names, $2 ms): a row of each that was due and is now ours. By name: two who ask must not wait for each other. */
+export const takeTurns = statement<{ name: string }>(
+  'forge_take_turns',
   (s) => `
-  insert into ${s}.chore as c (name, next_at) values ($1, clock_timestamp() + $2 * interval '1 ms')
+  insert into ${s}.chore as c (name, next_at)
+  select name, clock_timestamp() + ms * interval '1 ms' from unnest($1::text[], $2::float8[]) as wanted(name, ms)
+  order by name
   on conflict (name) do update set next_at = excluded.next_at where c.next_at <= clock_timestamp()
   returning name`,
 )

@@ -24,8 +24,14 @@ import {
   listNodes,
   markDraining,
   type NodeRow,
-  takeTurn,
+  takeTurns,
 } from './queries.js'
+
+/** What one node does per interval for all. */
+export interface ChoreInterval {
+  readonly name: string
+  readonly everyMs: number
+}
 
 /** The lease of this process as other rooms see it. */
 export interface Membership {
@@ -36,8 +42,8 @@ export interface Membership {
   readonly trusted: boolean
   /** Why the pulse runs on the main loop, or null. */
   readonly pulseFallback: string | null
-  /** True when it is this node's turn to do a chore that one node does per interval. */
-  turn(name: string, everyMs: number): Promise<boolean>
+  /** Of chores that one node does per interval: the names of those that it is this node's turn to do. */
+  turns(chores: readonly ChoreInterval[]): Promise<ReadonlySet<string>>
   /** Removes the rows of nodes that died more than an hour ago. */
   forgetDead(): Promise<void>
   nodes(): Promise<readonly NodeRow[]>
@@ -111,9 +117,11 @@ export class ClusterService implements Service, Membership {
     await this.#runtime.db.control.run(leaveNode, [this.nodeId, this.#epoch]).catch(() => {})
   }
 
-  async turn(name: string, everyMs: number): Promise<boolean> {
-    const rows = await this.#runtime.db.control.run(takeTurn, [name, everyMs])
-    return rows.length === 1
+  async turns(chores: readonly ChoreInterval[]): Promise<ReadonlySet<string>> {
+    if (chores.length === 0) return new Set()
+    const values = [chores.map(({ name }) => name), chores.map(({ everyMs }) => everyMs)]
+    const rows = await this.#runtime.db.control.run(takeTurns, values)
+    return new Set(rows.map(({ name }) => name))
   }
 
   /** Rows of the dead are kept for an hour. */

@@ -4,11 +4,11 @@ import type { JobRun } from './run.js'
 /** The timeouts of all running jobs on one timer: it stands at the earliest, and is not moved when a job ends. */
 export class Deadlines {
   readonly #clock: Clock
-  readonly #runs: () => Iterable<JobRun>
+  readonly #runs: () => readonly JobRun[]
   #timer: Timer | null = null
   #atMs = Number.POSITIVE_INFINITY
 
-  constructor(clock: Clock, runs: () => Iterable<JobRun>) {
+  constructor(clock: Clock, runs: () => readonly JobRun[]) {
     this.#clock = clock
     this.#runs = runs
   }

@@ -34,6 +34,8 @@ interface LaneState {
 
 /** Lanes that share a queue are read four deep at least, and together about twice as deep as is taken. */
 const readsMin = 4
+/** Of one queue in one claim: more of them cost more than they bring. */
+const lanesMax = 32
 /** A sweep takes at most a twentieth of the time. */
 const sweepShare = 20
 const sweepMsMin = 25
@@ -89,18 +91,36 @@ export class Frontier {
     return queues
   }
 
-  /** How to read the lanes of one queue, of which `n` jobs are wanted. */
+  /**
+   * How to read the lanes of one queue, of which `n` jobs are wanted. Of many lanes those whose next job may be the most
+   * due; the others have their turn when these have moved on.
+   */
   plan(queue: string, n: number, nowMs: number): Reading[] {
-    const states = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
+    const hungry = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
+    const states = hungry.length > lanesMax ? this.#mostDue(hungry, nowMs) : hungry
     const reads = states.length === 1 ? n : Math.max(readsMin, Math.ceil((2 * n) / states.length))
     return states.map((state) => {
-      const sweeps = nowMs - state.sweptMs >= this.#sweepMs
+      const sweeps = this.#isToSweep(state, nowMs)
       state.maybe = false
       state.announced = Number.POSITIVE_INFINITY
       state.unswept = !sweeps && (state.unswept || state.from !== null)
       if (sweeps) state.sweptMs = nowMs
       return { lane: state.lane, reads, from: sweeps ? null : state.from }
     })
+  }
+
+  #mostDue(states: readonly LaneState[], nowMs: number): LaneState[] {
+    const least = (state: LaneState): number =>
+      state.from && !this.#isToSweep(state, nowMs) ? state.from.due : Number.NEGATIVE_INFINITY
+    return states
+      .map((state) => ({ state, due: least(state) }))
+      .sort((a, b) => (a.due === b.due ? a.state.sweptMs - b.state.sweptMs : a.due - b.due))
+      .slice(0, lanesMax)
+      .map(({ state }) => state)
+  }
+
+  #isToSweep({ sweptMs }: LaneState, nowMs: number): boolean {
+    return nowMs - sweptMs >= this.#sweepMs
   }
 
   /** What a reading brought: whether the lane was read to its end, and the last position taken. */
@@ -137,7 +157,7 @@ export class Frontier {
   /** The lanes for which that time has come may hold work. */
   sweep(nowMs: number): void {
     for (const state of this.#lanes.values())
-      if (state.unswept && nowMs - state.sweptMs >= this.#sweepMs) state.maybe = true
+      if (state.unswept && this.#isToSweep(state, nowMs)) state.maybe = true
   }
 }
 

@@ -224,8 +224,8 @@ export class Pump {
 
 function isExhausted({ lane, reads }: Reading, taken: number, seen: Brought['seen']): boolean {
   if (!seen) return taken < reads
-  const n = seen.get(lane.id)
-  return n !== undefined && taken >= n
+  const n = seen.get(lane.id) ?? 0
+  return n < reads && taken >= n
 }
 
 /** One trip brings `batchMax` jobs: if more is wanted, each queue gets its share by weight, and one job at least. */

@@ -25,6 +25,8 @@ export class JobRun {
   readonly spec: JobSpec
   readonly queue: string
   readonly claimedMs: number
+  /** Where it stands in the roster. */
+  place = -1
   /** Monotonic milliseconds; 0 while the handler has not started. */
   startedMs = 0
   /** The handler itself is done. */

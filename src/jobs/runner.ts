@@ -15,6 +15,7 @@ import { jobFinished, jobLost, jobRetried } from './news.js'
 import { resultLimits } from './options.js'
 import type { Pace } from './pace.js'
 import type { ClaimedRow } from './queries/claim.js'
+import { Roster } from './roster.js'
 import { type AbortKind, JobRun } from './run.js'
 import type { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
@@ -56,8 +57,8 @@ const isSuspect = (run: JobRun): boolean => run.row.crashes >= suspectCrashes
 export class Runner implements RunListener {
   readonly #parts: RunnerParts
   readonly #deadlines: Deadlines
-  /** Claimed and not yet durably ended, by id; the shelf's jobs are among them. */
-  readonly #runs = new Map<string, JobRun>()
+  /** Claimed and not yet durably ended; the shelf's jobs are among them. */
+  readonly #runs = new Roster()
   readonly #debts = new Set<JobRun>()
   readonly #onAbort = (run: JobRun): void => armPatience(run, this.#parts.context, this)
   #shelfTimer: Timer | null = null
@@ -65,7 +66,7 @@ export class Runner implements RunListener {
 
   constructor(parts: RunnerParts) {
     this.#parts = parts
-    this.#deadlines = new Deadlines(parts.runtime.clock, () => this.#runs.values())
+    this.#deadlines = new Deadlines(parts.runtime.clock, () => this.#runs.all())
   }
 
   get size(): number {
@@ -73,7 +74,7 @@ export class Runner implements RunListener {
   }
 
   get ids(): string[] {
-    return [...this.#runs.keys()]
+    return this.#runs.all().map(({ id }) => id)
   }
 
   /** Slots held by handlers that went on although their job was taken from them. */
@@ -82,13 +83,12 @@ export class Runner implements RunListener {
   }
 
   get hasSuspect(): boolean {
-    for (const run of this.#runs.values()) if (isSuspect(run)) return true
-    return false
+    return this.#runs.all().some(isSuspect)
   }
 
   /** True when one of these jobs is here. */
   hasAny(ids: readonly string[]): boolean {
-    return ids.some((id) => this.#runs.has(id))
+    return this.#runs.find(ids).length > 0
   }
 
   /** What a claim under this epoch brought. */
@@ -121,7 +121,7 @@ export class Runner implements RunListener {
     const spec = lane && registry.get(lane.name)
     if (!lane || !spec) return null
     const run = new JobRun({ row, token, spec, queue: lane.queue, claimedMs })
-    this.#runs.set(row.id, run)
+    this.#runs.add(run)
     return run
   }
 
@@ -213,7 +213,7 @@ export class Runner implements RunListener {
 
   #forget(run: JobRun): void {
     this.#parts.context.progress.forget(run)
-    if (this.#runs.get(run.id) === run) this.#runs.delete(run.id)
+    this.#runs.remove(run)
     // While it ran no other suspect was claimed; there may be one.
     if (isSuspect(run)) this.#parts.suspectEnded()
     if (this.#runs.size === 0) this.#parts.changed()
@@ -224,8 +224,8 @@ export class Runner implements RunListener {
     const marked = new Set(ids)
     for (const run of this.#parts.shelf.remove(({ id }) => marked.has(id)))
       this.#conclude(run, { kind: 'cancel' })
-    for (const id of marked)
-      this.#runs.get(id)?.abort('cancel', new ForgeError('FORGE_JOB_CANCELLED', `Job ${id}.`))
+    for (const run of this.#runs.find(marked))
+      run.abort('cancel', new ForgeError('FORGE_JOB_CANCELLED', `Job ${run.id}.`))
   }
 
   /** Gives back what was claimed and did not start: of these queues, or of all. */
@@ -237,7 +237,7 @@ export class Runner implements RunListener {
   abortAll(kind: AbortKind, why: string): void {
     const reason = new ForgeError(kind === 'stop' ? 'FORGE_STOPPED' : 'FORGE_LEASE_LOST', `${why}.`)
     if (kind === 'lost') for (const run of this.#parts.shelf.remove(() => true)) this.lost(run)
-    for (const run of this.#runs.values()) run.abort(kind, reason)
+    for (const run of this.#runs.all()) run.abort(kind, reason)
   }
 
   /** Nothing starts any more: what claims still bring goes back. */

@@ -1,5 +1,8 @@
 import type { JobRun } from './run.js'
 
+/** So many that were taken may stand before the next; then they are cut off. */
+const takenMax = 256
+
 /** Claimed jobs that have not started, by queue, most due first. */
 export class Shelf {
   readonly #queues = new Map<string, { runs: JobRun[]; next: number }>()
@@ -26,8 +29,9 @@ export class Shelf {
     const run = row?.runs[row.next]
     if (!row || !run) return undefined
     row.next += 1
-    if (row.next === row.runs.length) {
-      row.runs = []
+    // What was taken must not be kept by a shelf that is never empty.
+    if (row.next === row.runs.length || row.next >= takenMax) {
+      row.runs = row.runs.slice(row.next)
       row.next = 0
     }
     return run

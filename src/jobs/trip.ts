@@ -42,7 +42,7 @@ export interface Brought {
   readonly token: string
   /** Ids of handed-in jobs that were not accepted. */
   readonly missed: ReadonlySet<string>
-  /** Rows seen in lanes that were not read to their limit, where lanes were merged. */
+  /** Where lanes were merged: rows seen in those with any. */
   readonly seen: ReadonlyMap<number, number> | null
 }
 

@@ -18,6 +18,9 @@ interface Chore {
   readonly work: () => Promise<unknown>
 }
 
+/** Let those who wait through their gates: only if anybody waits. */
+const gates = 'gates'
+
 export interface UpkeepParts {
   readonly runtime: Runtime
   readonly membership: Membership
@@ -29,9 +32,10 @@ export interface UpkeepParts {
   readonly admission: Admission
 }
 
-const gateChore = { name: 'gates', everyMs: 5_000, shared: true }
-
-/** What is done now and then, with each look: one chore that fails keeps no other from its turn. */
+/**
+ * What is done now and then, with each look: one chore that fails keeps no other from its turn. The turns of a round are
+ * asked for together, and only when a whole interval has passed here, so that asking costs next to nothing.
+ */
 export class Upkeep {
   readonly #parts: UpkeepParts
   readonly #chores: readonly Chore[]
@@ -39,8 +43,9 @@ export class Upkeep {
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
-    const { runtime, rescue, retention, membership, keys, catalogue } = parts
+    const { runtime, rescue, retention, membership, keys, catalogue, admission } = parts
     this.#chores = [
+      { name: gates, everyMs: 5_000, shared: true, work: () => admission.walk() },
       // Also when nobody was seen to die: for jobs of nodes whose rows are gone altogether.
       { name: 'rescue', everyMs: 30_000, shared: true, work: () => rescue.sweep() },
       { name: 'partitions', everyMs: 3_600_000, shared: false, work: () => retention.ensure() },
@@ -56,33 +61,26 @@ export class Upkeep {
   }
 
   async round(): Promise<void> {
-    await this.#gates()
-    for (const chore of this.#chores) {
-      try {
-        if (await this.#isMine(chore)) await chore.work()
-      } catch (error) {
-        this.#parts.runtime.log.debug(
-          `forge: the chore '${chore.name}' waits for its next turn: ${messageOf(error)}`,
-        )
-      }
-    }
+    const { membership } = this.#parts
+    const anyoneWaits = await this.#attempt('gates', () => this.#parts.queues.refresh())
+    const due = this.#chores.filter((chore) => (chore.name !== gates || anyoneWaits) && this.#isDue(chore))
+    const turns = await this.#attempt('turns', () => membership.turns(due.filter(({ shared }) => shared)))
+    for (const { name, shared, work } of due) if (!shared || turns?.has(name)) await this.#attempt(name, work)
   }
 
-  /** What is said of queues is each node's affair; whom to let through is looked after by one, and only if anybody waits. */
-  async #gates(): Promise<void> {
-    try {
-      const { queues, admission } = this.#parts
-      if ((await queues.refresh()) && (await this.#isMine(gateChore))) await admission.walk()
-    } catch (error) {
-      this.#parts.runtime.log.debug(`forge: gates wait for the next look: ${messageOf(error)}`)
-    }
-  }
-
-  /** Asks the database for the turn only when a whole interval has passed here, so that asking costs next to nothing. */
-  async #isMine({ name, everyMs, shared }: Omit<Chore, 'work'>): Promise<boolean> {
+  #isDue({ name, everyMs }: Chore): boolean {
     const now = this.#parts.runtime.clock.monotonicMs()
     if ((this.#nextMs.get(name) ?? 0) > now) return false
     this.#nextMs.set(name, now + everyMs)
-    return !shared || this.#parts.membership.turn(name, everyMs)
+    return true
+  }
+
+  async #attempt<T>(name: string, work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work()
+    } catch (error) {
+      this.#parts.runtime.log.debug(`forge: the chore '${name}' waits for its next turn: ${messageOf(error)}`)
+      return undefined
+    }
   }
 }

@@ -96,6 +96,27 @@ describe('claiming ahead', () => {
   })
 })
 
+describe('a queue of more names than one claim reads', () => {
+  it('is worked off completely, the urgent first', async () => {
+    const { forge, attach } = setup(database)
+    const order: string[] = []
+    const names = Array.from({ length: 80 }, (_, index) => `many.${index}`)
+    const jobs = names.map((name) => forge.job(name, { queue: 'many', run: () => void order.push(name) }))
+    const first = await attach({ roles: ['gateway'] })
+    await Promise.all(jobs.map((job) => job.enqueueMany(inputs(30))))
+    await jobs.at(-1)?.enqueue({}, { priority: 'critical' })
+    await first.stop()
+    await using _node = await attach({ queues: { many: { concurrency: 1 } } })
+    await until(() => order.length === 80 * 30 + 1, { label: 'all of them ran' })
+    // Three claims pass all lanes once, whatever they find.
+    expect(order.indexOf('many.79')).toBeLessThan(100)
+    for (const name of names.slice(0, -1)) expect(order.filter((each) => each === name)).toHaveLength(30)
+    await until(async () => (await database.query('select from forge.job where state = 3')).length === 0, {
+      label: 'nothing runs',
+    })
+  })
+})
+
 describe('queues of one process', () => {
   it('share it by weight', async () => {
     const { forge, attach } = setup(database)

@@ -35,7 +35,7 @@ export interface TripRow {
   readonly odd: readonly Pick<ClaimedRow, 'id' | 'crashes' | 'cancelled' | 'gates' | 'big'>[] | null
   /** Ids of jobs handed in whose claim was not the current one, joined by commas. */
   readonly missed: string | null
-  /** `lane:rows seen` of lanes that were not read to their limit, joined by commas; null where lanes are not merged. */
+  /** `lane:rows seen` of lanes with any, joined by commas; null where lanes are not merged. */
   readonly seen: string | null
 }
 
@@ -70,30 +70,24 @@ const claimSingly = (s: string): string => `${served(s)}, heads as (
 
 /**
  * Several lanes to a queue: read without locks (more than is taken, since others read the same rows), merged by
- * urgency, locked with the state checked again, and cut to what the queue takes.
+ * urgency, and locked one by one in that order, with the state checked again, until there are as many as the queue takes.
  */
 const claimMerged = (s: string): string => `${served(s)}, seen as materialized (
-    select served.lane, served.queue, served.cap, head.at, head.due, head.id
+    select served.lane, served.queue, head.at, head.due, head.id
     from served cross join lateral (${head(s)}) as head
-  ), picked as (
-    select at from (
-      select at, cap, row_number() over (partition by queue order by due, id) as place from seen
-    ) as ranked where place <= cap * 2
-  ), held as (
-    select job.ctid as at, job.lane, job.due, job.id from ${s}.job
-    -- Not "state = 2": where statistics say that hardly anything is available (all waits at gates, say), the planner
-    -- would rather walk the whole index of available jobs than fetch these rows by their place.
-    where job.ctid = any (array(select at from picked)) and job.state + 0 = 2
-    for update skip locked
   ), heads as (
-    select at from (
-      select held.at, served.cap, row_number() over (partition by served.queue order by held.due, held.id) as place
-      from held join served using (lane)
-    ) as ranked where place <= cap
+    select mine.at from (select distinct queue, cap from served) as each cross join lateral (
+      select held.at from (
+        select at from seen where seen.queue = each.queue order by due, id limit each.cap * 2) as next
+      cross join lateral (
+        -- Not "state = 2": where statistics say that hardly anything is available (all waits at gates, say), the planner
+        -- would rather walk the whole index of available jobs than fetch this row by its place.
+        select ctid as at from ${s}.job where job.ctid = next.at and job.state + 0 = 2
+        for update skip locked) as held
+      limit each.cap) as mine
   ), noted as (
     select string_agg(lane || ':' || n, ',') as seen
-    from (select served.lane, served.reads, count(seen.id) as n from served left join seen using (lane)
-          group by served.lane, served.reads) as counted where n < reads
+    from (select lane, count(*) as n from seen group by lane) as counted
   )`
 
 const take = (s: string, heads: string): string => `
