@@ -4,7 +4,7 @@ import { isConnectionError, isForgeError, messageOf, type Timer } from '../kerne
 import type { Runtime } from '../runtime/index.js'
 import type { Claims } from './claims.js'
 import type { Finisher } from './complete.js'
-import type { Frontier, Position, Reading } from './frontier.js'
+import type { Frontier, Reading } from './frontier.js'
 import { batchMax, type Pace } from './pace.js'
 import type { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
@@ -193,18 +193,18 @@ export class Pump {
     return brought
   }
 
-  #note(wanted: readonly Wanted[], { rows, seen }: Brought): void {
+  #note(wanted: readonly Wanted[], { rows, lasts, seen }: Brought): void {
     const { frontier, pace, slots } = this.#parts
-    const lanes = new Map<number, { n: number; last: Position }>()
-    for (const row of rows) lanes.set(row.lane, { n: (lanes.get(row.lane)?.n ?? 0) + 1, last: row })
+    const taken = new Map<number, number>()
+    for (const { lane } of rows) taken.set(lane, (taken.get(lane) ?? 0) + 1)
     for (const { readings, n } of wanted) {
       let got = 0
       for (const reading of readings) {
-        const lane = lanes.get(reading.lane.id)
-        got += lane?.n ?? 0
+        const took = taken.get(reading.lane.id) ?? 0
+        got += took
         // A trip that took nothing at all found only what others hold: the next look finds the rest.
-        const exhausted = rows.length === 0 || isExhausted(reading, lane?.n ?? 0, seen)
-        frontier.read(reading, exhausted, lane?.last ?? null)
+        const exhausted = rows.length === 0 || isExhausted(reading, took, seen)
+        frontier.read(reading, exhausted, lasts.get(reading.lane.id) ?? null)
       }
       const { queue } = (readings[0] as Reading).lane
       if (got >= n) pace.grow(queue, slots.size(queue))

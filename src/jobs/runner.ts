@@ -187,7 +187,7 @@ export class Runner implements RunListener {
   async #write(run: JobRun, finish: Writable, doubted: boolean): Promise<void> {
     const fate = await this.#parts.finisher.write(run, finish, doubted)
     if (finish.kind === 'again' && finish.state === 'available')
-      hintReady(this.#parts.runtime.signals, { lane: run.row.lane, waits: false, due: run.row.due })
+      hintReady(this.#parts.runtime.signals, { lane: run.row.lane, waits: false, due: null })
     if (fate === 'lost') this.lost(run)
     else this.#ended(run, fate === 'cancelled' ? { kind: 'final', state: 'cancelled' } : finish)
     // Claims may have waited for ends to be written.

@@ -1,7 +1,7 @@
 import type { Membership } from '../cluster/index.js'
 import type { Session, Statement } from '../database/index.js'
 import { randomId } from '../kernel/index.js'
-import type { Reading } from './frontier.js'
+import type { Position, Reading } from './frontier.js'
 import {
   type ClaimedRow,
   claimJobs,
@@ -39,6 +39,8 @@ export interface Load {
 
 export interface Brought {
   readonly rows: readonly ClaimedRow[]
+  /** Of each lane of which something was taken, the position of the last. */
+  readonly lasts: ReadonlyMap<number, Position>
   readonly token: string
   /** Ids of handed-in jobs that were not accepted. */
   readonly missed: ReadonlySet<string>
@@ -60,13 +62,14 @@ export async function trip(
   const completion = done.length > 0 ? [...completionValues(done), literal(spent)] : []
   if (wanted.length === 0) {
     const [row] = await session.run(completeJobs, completion)
-    return { rows: [], token, missed: split(row?.missed), seen: null }
+    return { rows: [], lasts: new Map(), token, missed: split(row?.missed), seen: null }
   }
-  const merged = wanted.some(({ readings }) => readings.length > 1)
+  const merged = wanted.length > 1 || wanted.some(({ readings }) => readings.length > 1)
   const claim = [nodeId, epoch, token, ...claimValues(wanted)]
   const [row] = await session.run(statementFor(merged, done.length > 0), [...claim, ...completion])
   const rows = row ? readRows(row) : []
-  return { rows, token, missed: split(row?.missed), seen: merged ? counts(row?.seen) : null }
+  const lasts = row && rows.length > 0 ? readLasts(row) : new Map<number, Position>()
+  return { rows, lasts, token, missed: split(row?.missed), seen: merged ? counts(row?.seen) : null }
 }
 
 /** One job that lost its process before, if there is one in these lanes. */
@@ -83,24 +86,33 @@ export async function fetchSuspect(
 function readRows({ ids, facts, inputs, odd }: TripRow): ClaimedRow[] {
   if (ids === null || facts === null || inputs === null) return []
   const numbers = JSON.parse(facts) as number[]
-  const number = (index: number): number => numbers[index] as number
   const values = JSON.parse(inputs) as unknown[]
-  const rows = ids.split(',').map((id, index) => ({
-    id,
-    lane: number(index * 5),
-    attempt: number(index * 5 + 1),
-    attempts_max: number(index * 5 + 2),
-    claims: number(index * 5 + 3),
-    due: number(index * 5 + 4),
-    input: values[index],
-    crashes: 0,
-    cancelled: false,
-    gates: null,
-    big: false,
-  }))
+  const rows = ids.split(',').map((id, index) => {
+    const attempts = numbers[index * 2 + 1] as number
+    return {
+      id,
+      lane: numbers[index * 2] as number,
+      attempt: attempts & 0xffff,
+      attempts_max: attempts >> 16,
+      claims: attempts & 0xffff,
+      input: values[index],
+      crashes: 0,
+      cancelled: false,
+      gates: null,
+      big: false,
+    }
+  })
   if (!odd) return rows
   const more = new Map(odd.map((each) => [each.id, each]))
   return rows.map((row) => ({ ...row, ...more.get(row.id) }))
+}
+
+function readLasts({ lasts }: TripRow): Map<number, Position> {
+  const values = JSON.parse(lasts ?? '[]') as (number | string)[]
+  const found = new Map<number, Position>()
+  for (let at = 0; at < values.length; at += 3)
+    found.set(values[at] as number, { due: values[at + 1] as number, id: values[at + 2] as string })
+  return found
 }
 
 function statementFor(merged: boolean, handsIn: boolean): Statement<TripRow> {

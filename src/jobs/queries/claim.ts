@@ -9,8 +9,6 @@ export interface ClaimedRow {
   readonly attempt: number
   readonly attempts_max: number
   readonly claims: number
-  /** Epoch seconds, exact to the microsecond: with the id, the position from which the next claim reads. */
-  readonly due: number
   readonly input: unknown
   readonly crashes: number
   /** A cancel mark stands since before the claim: its handler must not start. */
@@ -27,12 +25,18 @@ export interface ClaimedRow {
 export interface TripRow {
   /** Ids, joined by commas. */
   readonly ids: string | null
-  /** JSON array, five numbers to a job: lane, attempt, attempts_max, claims, due. */
+  /** JSON array, two numbers to a job: its lane, and attempts_max * 65536 + attempt. */
   readonly facts: string | null
+  /**
+   * JSON array, three values to a lane: lane, due and id of the last that was taken of it. Due in epoch seconds, exact to
+   * the microsecond: the position from which the next claim reads.
+   */
+  readonly lasts: string | null
   /** JSON array. */
   readonly inputs: string | null
-  /** Those of which there is more to say than that. */
-  readonly odd: readonly Pick<ClaimedRow, 'id' | 'crashes' | 'cancelled' | 'gates' | 'big'>[] | null
+  /** Those of which there is more to say than that; of the others every claim was an attempt. */
+  readonly odd:
+    readonly Pick<ClaimedRow, 'id' | 'claims' | 'crashes' | 'cancelled' | 'gates' | 'big'>[] | null
   /** Ids of jobs handed in whose claim was not the current one, joined by commas. */
   readonly missed: string | null
   /** `lane:rows seen` of lanes with any, joined by commas; null where lanes are not merged. */
@@ -63,13 +67,13 @@ const head = (s: string): string => `
         and (job.due, job.id) >= (to_timestamp(served.due), served.id)
       order by job.due, job.id limit served.reads`
 
-/** One lane to a queue: what is read is what is taken. */
+/** One lane: what is read is what is taken. */
 const claimSingly = (s: string): string => `${served(s)}, heads as (
     select head.at from served cross join lateral (${head(s)} for update skip locked) as head
   ), noted as (select null::text as seen)`
 
 /**
- * Several lanes to a queue: read without locks (more than is taken, since others read the same rows), merged by
+ * Several lanes: read without locks (more than is taken, since others read the same rows), merged by
  * urgency, and locked one by one in that order, with the state checked again, until there are as many as the queue takes.
  */
 const claimMerged = (s: string): string => `${served(s)}, seen as materialized (
@@ -103,36 +107,54 @@ const noteClaim = (s: string): string => `
     insert into ${s}.job_claim (token, node, epoch, ids)
     select $3::uuid, $1::uuid, $2::uuid, array_agg(id) from taken having count(*) > 0`
 
-/** An input is big when it takes much room as it is stored, or (compressed there) as text. */
-const lists = `
+const lastOfOne = `concat('[', max(lane), ',', date_part('epoch', max(due)), ',"', right(string_agg(id::text, ','), 36), '"]')`
+const lastOfEach = `(
+             select concat('[', string_agg(concat(lane, ',', due, ',"', id, '"'), ','), ']')
+             from (select distinct on (lane) lane, date_part('epoch', due) as due, id from taken
+                   order by lane, due desc, id desc) as each)`
+
+/**
+ * Two numbers to a job are a text that costs a tenth of the claim less than five. An input is big when it takes much room
+ * as it is stored, or (compressed there) as text.
+ */
+const lists = (lasts: string): string => `
     select string_agg(id::text, ',') as ids,
-           '[' || string_agg(concat_ws(',', lane, attempt, attempts_max, claims, date_part('epoch', due)), ',') || ']' as facts,
+           '[' || string_agg(concat_ws(',', lane, attempts_max * 65536 + attempt), ',') || ']' as facts,
+           ${lasts} as lasts,
            '[' || string_agg(coalesce(inline, 'null'), ',') || ']' as inputs,
-           json_agg(json_build_object('id', id, 'crashes', crashes, 'cancelled', cancelled, 'gates', gates,
-                                      'big', inline is null))
-             filter (where crashes > 0 or cancelled or inline is null or gates is not null) as odd
+           json_agg(json_build_object('id', id, 'claims', claims, 'crashes', crashes, 'cancelled', cancelled,
+                                      'gates', gates, 'big', inline is null))
+             filter (where crashes > 0 or cancelled or inline is null or gates is not null or claims <> attempt) as odd
     from (
       select *, case when octet_length(json) <= ${inputBytesInline} then json end as inline
       from (select *, case when pg_column_size(input) <= ${inputBytesInline} then input::text end as json
             from taken order by due, id) as sized
     ) as taken`
 
-const claimOnly = (claim: (s: string) => string) => (s: string) => `
-  with ${claim(s)}, taken as (${take(s, 'select at from heads')}),
-       claim as (${noteClaim(s)}), lists as (${lists})
+interface Claiming {
+  readonly heads: (s: string) => string
+  readonly lasts: string
+}
+
+const ofOneLane: Claiming = { heads: claimSingly, lasts: lastOfOne }
+const ofSeveralLanes: Claiming = { heads: claimMerged, lasts: lastOfEach }
+
+const claimOnly = (claim: Claiming) => (s: string) => `
+  with ${claim.heads(s)}, taken as (${take(s, 'select at from heads')}),
+       claim as (${noteClaim(s)}), lists as (${lists(claim.lasts)})
   select lists.*, null as missed, noted.seen from lists, noted`
 
-const exchange = (claim: (s: string) => string) => (s: string) => `
-  with ${finishing(s, 10)}, ${claim(s)}, taken as (${take(s, 'select at from heads')}),
-       claim as (${noteClaim(s)}), lists as (${lists})
+const exchange = (claim: Claiming) => (s: string) => `
+  with ${finishing(s, 10)}, ${claim.heads(s)}, taken as (${take(s, 'select at from heads')}),
+       claim as (${noteClaim(s)}), lists as (${lists(claim.lasts)})
   select lists.*, missed.ids as missed, noted.seen from lists, missed, noted`
 
-export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(claimSingly))
-export const claimMergedJobs = statement<TripRow>('forge_claim_merged_jobs', claimOnly(claimMerged))
+export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(ofOneLane))
+export const claimMergedJobs = statement<TripRow>('forge_claim_merged_jobs', claimOnly(ofSeveralLanes))
 
 /** The same, and hands in finished jobs on the way: one round trip, one commit. $10 to $15 as of `completeJobs`. */
-export const exchangeJobs = statement<TripRow>('forge_exchange_jobs', exchange(claimSingly))
-export const exchangeMergedJobs = statement<TripRow>('forge_exchange_merged_jobs', exchange(claimMerged))
+export const exchangeJobs = statement<TripRow>('forge_exchange_jobs', exchange(ofOneLane))
+export const exchangeMergedJobs = statement<TripRow>('forge_exchange_merged_jobs', exchange(ofSeveralLanes))
 
 /** One job that lost its process before, so that it takes no neighbours with it. $1 node, $2 epoch, $3 token, $4 lanes. */
 export const claimSuspect = statement<TripRow>(
@@ -145,7 +167,7 @@ export const claimSuspect = statement<TripRow>(
        and lane <> all (array(select l.id from ${s}.job_queue q join ${s}.job_lane l on l.queue = q.queue
                               where q.paused_at is not null))
      order by due limit 1 for update skip locked`,
-  )}), claim as (${noteClaim(s)})${lists}`,
+  )}), claim as (${noteClaim(s)})${lists('null::text')}`,
 )
 
 /** The input of a claimed job that was too large to come along. */
