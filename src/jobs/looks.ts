@@ -1,11 +1,11 @@
-import type { RowOf } from '../database/index.js'
 import { messageOf, type Timer } from '../kernel/index.js'
 import type { Membership } from '../cluster/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Admission } from './admit.js'
 import { hintReady, parseReady } from './hints.js'
-import { lookAround } from './queries/claim.js'
+import { lookAround, type Seen } from './queries/claim.js'
 import { promoteDue } from './queries/limits.js'
+import type { StoredQueues } from './queues.js'
 import type { Upkeep } from './upkeep.js'
 import type { Worker } from './worker.js'
 
@@ -14,6 +14,7 @@ export interface LooksParts {
   readonly membership: Membership
   readonly upkeep: Upkeep
   readonly admission: Admission
+  readonly queues: StoredQueues
   readonly worker: Worker | null
 }
 
@@ -65,12 +66,19 @@ export class Looks {
     return this.#looking
   }
 
-  async #look(): Promise<void> {
-    const { upkeep, worker } = this.#parts
-    await upkeep.round()
-    if (!worker) return
-    const seen = await this.#lookAround(worker)
-    if (!seen) return
+  #look(): Promise<void> {
+    const { upkeep, queues, worker } = this.#parts
+    return upkeep.round(async () => {
+      if (!worker) return queues.refresh()
+      const seen = await this.#lookAround(worker)
+      if (!seen) return false
+      const anyoneWaits = queues.heed(seen)
+      await this.#follow(seen, worker)
+      return anyoneWaits
+    })
+  }
+
+  async #follow(seen: Seen, worker: Worker): Promise<void> {
     if (seen.lanes !== this.#lanesSeen) await this.refresh()
     this.#lanesSeen = seen.lanes
     if (seen.cancelled) worker.runner.cancel(seen.cancelled)
@@ -80,12 +88,12 @@ export class Looks {
     if (seen.next_ms !== null) this.armDue(seen.next_ms)
   }
 
-  async #lookAround({ claims, runner, laneIds }: Worker): Promise<RowOf<typeof lookAround> | undefined> {
+  async #lookAround({ claims, runner, laneIds }: Worker): Promise<Seen | undefined> {
     const { runtime, membership } = this.#parts
     const known = claims.tokens
     const spent = claims.takeSpent()
     try {
-      const values = [laneIds, runner.ids, membership.epoch, known, spent]
+      const values = [laneIds, runner.ids, membership.epoch, known, spent, runtime.nodeId]
       return (await runtime.db.control.run(lookAround, values))[0]
     } catch (error) {
       claims.giveSpent(spent)

@@ -9,6 +9,7 @@ import {
   lookAtQueues,
   pauseQueue,
   type QueueRow,
+  type QueuesSeen,
   resumeQueue,
   scaleQueue,
   scaleQueueOnNode,
@@ -130,8 +131,16 @@ export class StoredQueues implements Queues {
 
   async #look(): Promise<boolean> {
     const [seen] = await this.#runtime.db.control.run(lookAtQueues, [this.#runtime.nodeId])
-    this.#slots.apply(new Map(seen?.queues.map(({ queue, ...state }) => [queue, state])))
-    return seen?.blocked ?? false
+    return seen ? this.heed(seen) : false
+  }
+
+  /**
+   * Takes over what was read on the control session, whose answers come in the order of the questions; true when somebody
+   * waits at a gate.
+   */
+  heed({ queues, blocked }: QueuesSeen): boolean {
+    this.#slots.apply(new Map(queues.map(({ queue, ...state }) => [queue, state])))
+    return blocked
   }
 
   /** For this process at once. */

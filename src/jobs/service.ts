@@ -108,7 +108,6 @@ export class JobsService implements Service, JobEngine {
       rescue,
       catalogue,
       keys: new KeySweep(runtime.db),
-      queues: this.queues,
       admission,
     })
     this.#handleParts = {
@@ -117,7 +116,8 @@ export class JobsService implements Service, JobEngine {
     }
     this.#worker = parts.works ? this.#makeWorker(keep) : null
     this.manual?.use(this.#worker)
-    this.#looks = new Looks({ runtime, membership, upkeep, admission, worker: this.#worker })
+    const { queues } = this
+    this.#looks = new Looks({ runtime, membership, upkeep, admission, queues, worker: this.#worker })
   }
 
   /** Jobs that run here now. */

@@ -6,7 +6,6 @@ import type { KeySweep } from './keys.js'
 import type { Admission } from './admit.js'
 import type { Retention } from './prune.js'
 import { forgetRates } from './queries/limits.js'
-import type { StoredQueues } from './queues.js'
 import { forgetServed } from './queries/upkeep.js'
 import type { Rescue } from './rescue.js'
 
@@ -28,7 +27,6 @@ export interface UpkeepParts {
   readonly rescue: Rescue
   readonly keys: KeySweep
   readonly catalogue: Catalogue
-  readonly queues: StoredQueues
   readonly admission: Admission
 }
 
@@ -47,7 +45,7 @@ export class Upkeep {
     this.#chores = [
       { name: gates, everyMs: 5_000, shared: true, work: () => admission.walk() },
       // Also when nobody was seen to die: for jobs of nodes whose rows are gone altogether.
-      { name: 'rescue', everyMs: 30_000, shared: true, work: () => rescue.sweep() },
+      { name: 'rescue', everyMs: 60_000, shared: true, work: () => rescue.sweep() },
       { name: 'partitions', everyMs: 3_600_000, shared: false, work: () => retention.ensure() },
       { name: 'prune', everyMs: 60_000, shared: true, work: () => retention.prune() },
       { name: 'tally', everyMs: 60_000, shared: true, work: () => retention.fold() },
@@ -60,9 +58,10 @@ export class Upkeep {
     ]
   }
 
-  async round(): Promise<void> {
+  /** `look` comes first and tells whether anybody waits at a gate. */
+  async round(look: () => Promise<boolean>): Promise<void> {
     const { membership } = this.#parts
-    const anyoneWaits = await this.#attempt('gates', () => this.#parts.queues.refresh())
+    const anyoneWaits = await this.#attempt('look', look)
     const due = this.#chores.filter((chore) => (chore.name !== gates || anyoneWaits) && this.#isDue(chore))
     const turns = await this.#attempt('turns', () => membership.turns(due.filter(({ shared }) => shared)))
     for (const { name, shared, work } of due) if (!shared || turns?.has(name)) await this.#attempt(name, work)

@@ -19,7 +19,7 @@ const outgoing = [
   rate('drain', '1 process', { of: 'graphile-worker', must: 2 }),
   rate('drain', '1 process', { of: 'plain SQL', aim: 0.8 }),
   { scenario: 'drain', point: '1 process', metric: 'cpuUs', of: 'graphile-worker', must: 0.6, atMost: true },
-  { scenario: 'drain', point: '1 process', metric: 'rssMb', must: 160, aim: 140, atMost: true },
+  { scenario: 'drain', point: '1 process', metric: 'rssMib', must: 160, aim: 140, atMost: true },
   rate('drain', '2 processes', { of: { point: '1 process' }, must: 1, aim: 1.3 }),
   rate('backlog', '1,000,000', { of: { point: '10,000' }, must: 0.9, aim: 0.95 }),
   ...beside.points
@@ -49,7 +49,7 @@ const starting = [
   },
   { ...standing, metric: 'statements', must: 1, aim: 0.6 },
   { ...standing, metric: 'transactions', must: 2 },
-  { ...standing, metric: 'rssMb', must: 80, aim: 70 },
+  { ...standing, metric: 'rssMib', must: 80, aim: 70 },
 ]
 
 export const targets = [...incoming, ...outgoing, ...starting]

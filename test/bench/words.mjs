@@ -5,7 +5,7 @@ const metrics = {
   rate: 'jobs/s',
   cpuUs: 'CPU µs/job',
   walBytes: 'WAL B/job',
-  rssMb: 'memory MB',
+  rssMib: 'memory MiB',
   p50: 'call p50 ms',
   p99: 'call p99 ms',
   startP50: 'start p50 ms',

@@ -32,7 +32,7 @@ function begin(payload) {
 }
 
 function report() {
-  const rss = process.memoryUsage.rss() / 1e6
+  const rss = process.memoryUsage.rss() / 2 ** 20
   rssMax = Math.max(rssMax, rss)
   return { started, cpuSeconds: cpuSeconds() - cpuBefore, rss, rssMax, marks }
 }

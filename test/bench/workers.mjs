@@ -85,7 +85,7 @@ export async function drain(bench, { total, workers = 1, msMax = 120_000, handle
       rate: done / ((endAt - beganAt) / 1_000),
       cpuUs: cost.cpuUs,
       walBytes: cost.walBytes,
-      rssMb: Math.max(...reports.map((report) => report.rssMax)),
+      rssMib: Math.max(...reports.map((report) => report.rssMax)),
       ...(markEvery > 0 && {
         tenths: tenthsOf(reports[0], { beganAt, endAt, markEvery, whole: left === 0 }),
       }),

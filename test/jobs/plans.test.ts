@@ -42,7 +42,7 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [limits.nextGates, '', 10],
   [limits.admitJobs, ['c/none', 'r/none=1', 'q/none']],
   [queues.lookAtQueues, nobody],
-  [claim.lookAround, [1, 2], ids, nobody, ids, ids],
+  [claim.lookAround, [1, 2], ids, nobody, ids, ids, nobody],
   [claim.releaseStrays, ids, nobody],
   [finish.finishJobs, ids, ids, [5], [null], [false], [null], [null], [1_000], false],
   [finish.putBackJobs, ids, ids, [2], [0], [0], [null]],

@@ -44,6 +44,7 @@ describe('a job that runs', () => {
         ...{ id: job.id, name: job.name, queue: job.queue, attempt: job.attempt, attempts: job.attempts },
         ...{ n: job.fence.n, token: job.fence.token, aborted: job.signal.aborted },
         left: job.deadline.getTime() - Date.now(),
+        recording: job.span.setAttribute('a', 1).isRecording(),
       }),
     })
     await using _node = await attach()
@@ -59,6 +60,8 @@ describe('a job that runs', () => {
     })
     expect(seen.token).toMatch(/^[0-9a-f-]{36}$/)
     expect(seen.aborted).toBe(false)
+    // Nobody traces here.
+    expect(seen.recording).toBe(false)
     expect(seen.left).toBeGreaterThan(30_000)
     expect(seen.left).toBeLessThanOrEqual(60_000)
   })

@@ -2,6 +2,7 @@ import { liveLease } from '../../cluster/index.js'
 import { statement } from '../../database/index.js'
 import { inputBytesInline, suspectCrashes } from '../job.js'
 import { finishing } from './finish.js'
+import { type QueuesSeen, queuesSeen } from './queues.js'
 
 export interface ClaimedRow {
   readonly id: string
@@ -187,17 +188,19 @@ export const saveWorker = statement(
 /**
  * One look at everything a worker waits for: milliseconds to the next due job, which served lanes have work, whether a
  * suspect waits, the number of lanes (is one unknown here? a count, since numbers can commit out of order), which of its
- * jobs ($2) were cancelled, and which claims stand under its epoch ($3) without being among those it knows ($4). Claims
- * whose jobs have all ended ($5) are removed. All that an idle worker's poll asks.
+ * jobs ($2) were cancelled, which claims stand under its epoch ($3) without being among those it knows ($4), and what is said
+ * of queues to its node ($6). Claims whose jobs have all ended ($5) are removed. All that an idle worker's poll asks.
  */
-export const lookAround = statement<{
-  next_ms: number | null
-  ready: number[] | null
-  suspects: boolean
-  lanes: number
-  cancelled: string[] | null
-  strays: string[] | null
-}>(
+export interface Seen extends QueuesSeen {
+  readonly next_ms: number | null
+  readonly ready: number[] | null
+  readonly suspects: boolean
+  readonly lanes: number
+  readonly cancelled: string[] | null
+  readonly strays: string[] | null
+}
+
+export const lookAround = statement<Seen>(
   'forge_look_around',
   (s) => `
   with spent as (delete from ${s}.job_claim where token = any ($5::uuid[]))
@@ -215,7 +218,8 @@ export const lookAround = statement<{
          (select array_agg(mine.id) from unnest($2::uuid[]) as mine(id) cross join lateral (
             select from ${s}.job where job.id = mine.id and job.cancel_at is not null limit 1) as job) as cancelled,
          (select array_agg(token) from ${s}.job_claim where epoch = $3 and token <> all ($4::uuid[])
-             and at < clock_timestamp() - interval '15 s') as strays`,
+             and at < clock_timestamp() - interval '15 s') as strays,
+         ${queuesSeen(s, '$6::uuid')}`,
 )
 
 /**

@@ -1,14 +1,15 @@
 import { knownNode } from '../../cluster/index.js'
 import { statement } from '../../database/index.js'
 
-/** What is said of queues, as far as node $1 is concerned, and whether anybody waits at a gate: one row. */
-export const lookAtQueues = statement<{
-  queues: readonly { queue: string; paused: boolean; scale: number | null; limit: number | null }[]
-  blocked: boolean
-}>(
-  'forge_look_at_queues',
-  (s) => `
-  with named as (
+export interface QueuesSeen {
+  readonly queues: readonly { queue: string; paused: boolean; scale: number | null; limit: number | null }[]
+  /** Somebody waits at a gate. */
+  readonly blocked: boolean
+}
+
+/** Two columns: what is said of queues, as far as a node (an SQL expression) is concerned, and whether anybody waits at a gate. */
+export const queuesSeen = (s: string, node: string): string => `
+  (with named as (
     select queue from ${s}.job_queue where paused_at is not null
     union select queue from ${s}.job_queue_scale
     union select substr(gate_class, 3) from ${s}.job_limit where left(gate_class, 2) = 'q/'
@@ -17,13 +18,18 @@ export const lookAtQueues = statement<{
            l.limit_n as "limit"
     from named n
     left join ${s}.job_queue q on q.queue = n.queue
-    left join ${s}.job_queue_scale mine on mine.queue = n.queue and mine.node = $1::uuid
+    left join ${s}.job_queue_scale mine on mine.queue = n.queue and mine.node = ${node}
     left join ${s}.job_queue_scale everywhere on everywhere.queue = n.queue and everywhere.node is null
     left join ${s}.job_limit l on l.gate_class = 'q/' || n.queue
   )
-  select coalesce((select jsonb_agg(said) from said), '[]') as queues,
-         exists (select from (select 1) as one cross join lateral (
-                   select 1 from ${s}.job where stage = 1 order by gate limit 1) as waits) as blocked`,
+  select coalesce((select jsonb_agg(said) from said), '[]')) as queues,
+  exists (select from (select 1) as one cross join lateral (
+            select 1 from ${s}.job where stage = 1 order by gate limit 1) as waits) as blocked`
+
+/** Nodes that run no jobs; a worker's look brings it along. $1 node. */
+export const lookAtQueues = statement<QueuesSeen>(
+  'forge_look_at_queues',
+  (s) => `select ${queuesSeen(s, '$1::uuid')}`,
 )
 
 export interface QueueRow {

@@ -36,7 +36,7 @@ export const idle = {
         transactions,
         serverCpuPercent: serverCpu === null ? null : serverCpu * 100,
         workerCpuPercent: workerCpu * 100,
-        rssMb: (await worker.report()).rss,
+        rssMib: (await worker.report()).rss,
       }
     } finally {
       await worker.stop()

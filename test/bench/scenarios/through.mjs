@@ -35,7 +35,7 @@ export const inputs = {
       const after = await worker.report()
       const otherSeconds = after.cpuSeconds - before.cpuSeconds
       const { cpuUs, walBytes } = await measure({ jobs: total, otherSeconds, until: endAt })
-      return { rate: total / ((endAt - beganAt) / 1_000), cpuUs, walBytes, rssMb: after.rssMax }
+      return { rate: total / ((endAt - beganAt) / 1_000), cpuUs, walBytes, rssMib: after.rssMax }
     } finally {
       await worker.stop()
       await producer.close()
