@@ -131,7 +131,10 @@ class ThreadPulse implements Beater {
   constructor(orders: PulseOrders, runtime: Runtime, events: PulseEvents & { ended(why: string): void }) {
     this.#runtime = runtime
     // Throws DataCloneError for a configuration that cannot travel, such as ssl with functions in it.
-    this.#worker = new Worker(threadFile(), { workerData: orders, name: 'forge pulse', execArgv: [] })
+    // One small answer every few seconds: more room for new objects would only be filled before it is emptied.
+    const resourceLimits = { maxYoungGenerationSizeMb: 1 }
+    const options = { workerData: orders, name: 'forge pulse', execArgv: [], resourceLimits }
+    this.#worker = new Worker(threadFile(), options)
     this.#worker.on('message', (message: FromPulse) => this.#hear(message, events))
     let why = 'it exited'
     this.#worker.on('error', (error) => void (why = messageOf(error)))
