@@ -1,6 +1,6 @@
 import packageJson from '../package.json' with { type: 'json' }
 import { ClusterService } from './cluster/index.js'
-import { type HostPool, prepareDatabase, transact, type Tx } from './database/index.js'
+import { type HostPool, transact, type Tx } from './database/index.js'
 import {
   createRoutes,
   type HostApp,
@@ -29,19 +29,13 @@ import {
   quietLogger,
   resolveOptions,
   type Service,
-  startAll,
   stopAll,
   within,
 } from './kernel/index.js'
 import { createNode, type ForgeNode, type NodeParts, readPage } from './node.js'
 import { type AttachOptions, optionTable, type ResolvedOptions } from './options.js'
-import {
-  createRuntime,
-  environment,
-  isDevelopment,
-  type Runtime,
-  type RuntimeParts,
-} from './runtime/index.js'
+import { createRuntime, environment, isDevelopment, type Runtime } from './runtime/index.js'
+import { bringUp, type Startable } from './start.js'
 
 /** A forge: definitions, and at most one attached node at a time. */
 export interface Forge {
@@ -134,13 +128,10 @@ interface Attachment {
 async function attach(given: Attachment): Promise<ManualAttachment> {
   const front: Front = { view: null, release: () => {} }
   const ends = [stayAlive()]
-  let parts: RuntimeParts | null = null
   try {
     mountRoutes(front, given)
     const options = resolveOptions(optionTable, given.raw, environment())
-    parts = createRuntime(given.pool, options)
-    const assembly = assemble(given, options, parts)
-    await start(options, parts, assembly.services)
+    const assembly = await bringUp(() => assemble(given, options), options)
     const node = createNode({
       ...assembly,
       stop: (deadlineMs) => stop(given, assembly, { front, ends, deadlineMs }),
@@ -151,7 +142,6 @@ async function attach(given: Attachment): Promise<ManualAttachment> {
     return { node, jobs: assembly.jobs }
   } catch (thrown) {
     const error = typed(thrown)
-    await parts?.close()
     front.release()
     for (const end of ends) end()
     given.ended(error)
@@ -180,15 +170,11 @@ function mountRoutes(front: Front, { app, raw }: Attachment): void {
   )
 }
 
-type Assembly = Omit<NodeParts, 'stop'> & {
-  readonly services: readonly Service[]
-  /** Closes the shared connections. */
-  readonly close: () => Promise<void>
-}
+type Assembly = Omit<NodeParts, 'stop'> & Startable
 
 /** The services of a node, in start order: this list is the architecture. Stop is the reverse. */
-function assemble(given: Attachment, options: ResolvedOptions, parts: RuntimeParts): Assembly {
-  const { runtime, signals, close } = parts
+function assemble(given: Attachment, options: ResolvedOptions): Assembly {
+  const { runtime, signals, close } = createRuntime(given.pool, options)
   const { version } = packageJson
   const transaction: NodeParts['transaction'] = (fn, how) =>
     transact({ pool: given.pool, clock: runtime.clock }, fn, how)
@@ -221,36 +207,6 @@ function viewOf(options: ResolvedOptions, assembly: Assembly): NodeView {
 function heedSignals(app: HostApp, node: ForgeNode, { config, clock, log }: Runtime): () => void {
   if (config.signals) return stopOnSignals(node)
   return app === null && config.roles.includes('worker') ? warnOfSignals(clock, log) : () => {}
-}
-
-/** For a start that was given up to notice it. */
-const settleMs = 10_000
-
-async function start(
-  options: ResolvedOptions,
-  { runtime }: RuntimeParts,
-  services: readonly Service[],
-): Promise<void> {
-  const { db, clock, log } = runtime
-  const { startTimeout: timeoutMs, migrate: mode } = options
-  const late = (): Error => new ForgeError('FORGE_START_TIMEOUT', `${timeoutMs} ms.`)
-  let given = true
-  const work = async (): Promise<void> => {
-    await prepareDatabase({ source: db.source, schema: db.schema, clock, logger: log, mode, timeoutMs })
-    if (given) await startAll(services)
-  }
-  const working = work()
-  try {
-    // A little later than the wait for the server, whose own error says more.
-    await within(working, { clock, ms: timeoutMs + 500, late })
-  } catch (error) {
-    given = false
-    await stopAll(services)
-    await within(working, { clock, ms: settleMs, late }).catch(() => {})
-    // What was in the middle of its start when it was stopped.
-    await stopAll(services)
-    throw error
-  }
 }
 
 const drainMs = 1_000

@@ -28,9 +28,10 @@ export const rooms: Readonly<Record<string, Room>> = {
   dashboard: { floor: 7 },
   client: { floor: 7 },
   host: { floor: 8 },
-  // The files at the root of src are rooms of one file each: options and node are the parts of the composition root.
+  // The files at the root of src are rooms of one file each: options, node and start are the parts of the composition root.
   'options.ts': { floor: 9 },
   'node.ts': { floor: 9 },
+  'start.ts': { floor: 9 },
   'forge.ts': { floor: 10 },
   'index.ts': { floor: 11 },
   cli: { floor: 12 },

@@ -1,0 +1,77 @@
+import { prepareDatabase } from './database/index.js'
+import {
+  ForgeError,
+  isConnectionError,
+  messageOf,
+  type Service,
+  sleep,
+  startAll,
+  stopAll,
+  systemClock,
+  within,
+} from './kernel/index.js'
+import type { Runtime } from './runtime/index.js'
+
+/** What a start brings up. */
+export interface Startable {
+  readonly runtime: Runtime
+  /** In the order in which they start. */
+  readonly services: readonly Service[]
+  /** Closes the shared connections. */
+  readonly close: () => Promise<void>
+}
+
+interface StartOptions {
+  /** Milliseconds. */
+  readonly startTimeout: number
+  readonly migrate: 'auto' | 'check' | 'off'
+}
+
+const againMs = 250
+/** For a start that was given up to notice it. */
+const settleMs = 10_000
+
+/**
+ * Prepares the schema and starts the services of what `make` makes. A connection that breaks on the way costs a try and
+ * not the start: until option startTimeout is over, all is made anew. After a failure nothing is left of it.
+ * @throws ForgeError FORGE_START_TIMEOUT; whatever `make`, prepareDatabase and the services throw
+ */
+export async function bringUp<T extends Startable>(make: () => T, options: StartOptions): Promise<T> {
+  const until = systemClock.monotonicMs() + options.startTimeout
+  for (;;) {
+    const made = make()
+    try {
+      const startTimeout = Math.max(1, Math.round(until - systemClock.monotonicMs()))
+      await start(made, { ...options, startTimeout })
+      return made
+    } catch (error) {
+      await made.close()
+      if (!isConnectionError(error) || systemClock.monotonicMs() + againMs >= until) throw error
+      made.runtime.log.debug(`forge: the connection broke during the start: ${messageOf(error)}`)
+    }
+    await sleep(systemClock, againMs)
+  }
+}
+
+async function start({ runtime, services }: Startable, options: StartOptions): Promise<void> {
+  const { db, clock, log } = runtime
+  const { startTimeout: timeoutMs, migrate: mode } = options
+  const late = (): Error => new ForgeError('FORGE_START_TIMEOUT', `${timeoutMs} ms.`)
+  let given = true
+  const work = async (): Promise<void> => {
+    await prepareDatabase({ source: db.source, schema: db.schema, clock, logger: log, mode, timeoutMs })
+    if (given) await startAll(services)
+  }
+  const working = work()
+  try {
+    // A little later than the wait for the server, whose own error says more.
+    await within(working, { clock, ms: timeoutMs + 500, late })
+  } catch (error) {
+    given = false
+    await stopAll(services)
+    await within(working, { clock, ms: settleMs, late }).catch(() => {})
+    // What was in the middle of its start when it was stopped.
+    await stopAll(services)
+    throw error
+  }
+}
