@@ -19,6 +19,14 @@ export interface Reading {
   readonly from: Position | null
 }
 
+/** How the lanes of one queue are read in a claim that takes `n` of its jobs at most. */
+export interface Plan {
+  readonly readings: readonly Reading[]
+  readonly n: number
+  /** They are read deeper than is taken, and the most due of all are taken. Otherwise what is read is taken. */
+  readonly merges: boolean
+}
+
 interface LaneState {
   readonly lane: ServedLane
   /** It may hold work that was not claimed. */
@@ -36,6 +44,8 @@ interface LaneState {
 const readsMin = 4
 /** Of one queue in one claim: more of them cost more than they bring. */
 const lanesMax = 32
+/** Where so many are wanted, lanes beyond `lanesMax` are not merged. */
+const unmergedMin = 128
 /** A sweep takes at most a twentieth of the time. */
 const sweepShare = 20
 const sweepMsMin = 25
@@ -93,12 +103,22 @@ export class Frontier {
 
   /**
    * How to read the lanes of one queue, of which `n` jobs are wanted. Of many lanes those whose next job may be the most
-   * due; the others have their turn when these have moved on.
+   * due; the others have their turn when these have moved on. Where jobs go through by the hundred, those few are read
+   * one by one, since merging them would cost as much as the claim.
    */
-  plan(queue: string, n: number, nowMs: number): Reading[] {
+  plan(queue: string, n: number, nowMs: number): Plan {
     const hungry = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
     const states = hungry.length > lanesMax ? this.#mostDue(hungry, nowMs) : hungry
-    const reads = states.length === 1 ? n : Math.max(readsMin, Math.ceil((2 * n) / states.length))
+    if (hungry.length > lanesMax && n >= unmergedMin) {
+      const reads = Math.floor(n / lanesMax)
+      return { readings: this.#read(states, reads, nowMs), n: reads * lanesMax, merges: false }
+    }
+    const merges = states.length > 1
+    const reads = merges ? Math.max(readsMin, Math.ceil((2 * n) / states.length)) : n
+    return { readings: this.#read(states, reads, nowMs), n, merges }
+  }
+
+  #read(states: readonly LaneState[], reads: number, nowMs: number): Reading[] {
     return states.map((state) => {
       const sweeps = this.#isToSweep(state, nowMs)
       state.maybe = false

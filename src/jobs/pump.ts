@@ -4,11 +4,11 @@ import { isConnectionError, isForgeError, messageOf, type Timer } from '../kerne
 import type { Runtime } from '../runtime/index.js'
 import type { Claims } from './claims.js'
 import type { Finisher } from './complete.js'
-import type { Frontier, Reading } from './frontier.js'
+import type { Frontier, Plan, Reading } from './frontier.js'
 import { batchMax, type Pace } from './pace.js'
 import type { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
-import { type Brought, type Completed, trip, type Wanted } from './trip.js'
+import { type Brought, type Completed, trip } from './trip.js'
 
 export interface PumpParts {
   readonly runtime: Runtime
@@ -133,14 +133,14 @@ export class Pump {
   }
 
   /** What each hungry queue takes: its free slots and what it runs through soon, in shares by weight if it is too much. */
-  #wanted(now: number): Wanted[] {
+  #wanted(now: number): Plan[] {
     const { membership, frontier } = this.#parts
     frontier.sweep(now)
     if (!this.#claims || !membership.trusted || now < this.#notBeforeMs) return []
     // What is finished must not pile up behind a server that is slow to take it, or has no room for it.
     if (this.#done.length + this.#parts.finisher.backlog >= waitingMax) return []
     const wants = [...frontier.hungry()].map((queue) => this.#want(queue)).filter(({ n }) => n > 0)
-    return share(wants).map(({ queue, n }) => ({ n, readings: frontier.plan(queue, n, now) }))
+    return share(wants).map(({ queue, n }) => frontier.plan(queue, n, now))
   }
 
   #want(queue: string): Want {
@@ -153,7 +153,7 @@ export class Pump {
     return { queue, n, weight: slots.weight(queue) }
   }
 
-  async #claim(done: readonly Completed[], wanted: readonly Wanted[]): Promise<void> {
+  async #claim(done: readonly Completed[], wanted: readonly Plan[]): Promise<void> {
     const { epoch } = this.#parts.membership
     const brought = await this.#go(done, wanted)
     this.#claiming = null
@@ -170,7 +170,7 @@ export class Pump {
   }
 
   /** Null when the trip failed. */
-  async #go(done: readonly Completed[], wanted: readonly Wanted[]): Promise<Brought | null> {
+  async #go(done: readonly Completed[], wanted: readonly Plan[]): Promise<Brought | null> {
     const { runtime, membership, session, handInSession, frontier, claims } = this.#parts
     const started = runtime.clock.monotonicMs()
     const spent = done.length > 0 ? claims.takeSpent() : []
@@ -193,7 +193,7 @@ export class Pump {
     return brought
   }
 
-  #note(wanted: readonly Wanted[], { rows, lasts, seen }: Brought): void {
+  #note(wanted: readonly Plan[], { rows, lasts, seen }: Brought): void {
     const { frontier, pace, slots } = this.#parts
     const taken = new Map<number, number>()
     for (const { lane } of rows) taken.set(lane, (taken.get(lane) ?? 0) + 1)

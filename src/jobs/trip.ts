@@ -1,13 +1,15 @@
 import type { Membership } from '../cluster/index.js'
 import type { Session, Statement } from '../database/index.js'
 import { randomId } from '../kernel/index.js'
-import type { Position, Reading } from './frontier.js'
+import type { Plan, Position } from './frontier.js'
 import {
   type ClaimedRow,
   claimJobs,
+  claimJobsOfLanes,
   claimMergedJobs,
   claimSuspect,
   exchangeJobs,
+  exchangeJobsOfLanes,
   exchangeMergedJobs,
   type TripRow,
 } from './queries/claim.js'
@@ -23,16 +25,11 @@ export interface Completed {
   readonly keepMs: number
 }
 
-/** What is to be claimed: the readings of each queue, and how many jobs it takes. */
-export interface Wanted {
-  readonly readings: readonly Reading[]
-  readonly n: number
-}
-
 /** What one trip takes along and is to bring. */
 export interface Load {
   readonly done: readonly Completed[]
-  readonly wanted: readonly Wanted[]
+  /** What is to be claimed, of each queue. */
+  readonly wanted: readonly Plan[]
   /** Tokens of claims whose jobs have all ended; they go with completed jobs only. */
   readonly spent: readonly string[]
 }
@@ -64,12 +61,18 @@ export async function trip(
     const [row] = await session.run(completeJobs, completion)
     return { rows: [], lasts: new Map(), token, missed: split(row?.missed), seen: null }
   }
-  const merged = wanted.length > 1 || wanted.some(({ readings }) => readings.length > 1)
+  const shape = shapeOf(wanted)
   const claim = [nodeId, epoch, token, ...claimValues(wanted)]
-  const [row] = await session.run(statementFor(merged, done.length > 0), [...claim, ...completion])
+  const [row] = await session.run(statementFor(shape, done.length > 0), [...claim, ...completion])
   const rows = row ? readRows(row) : []
   const lasts = row && rows.length > 0 ? readLasts(row) : new Map<number, Position>()
-  return { rows, lasts, token, missed: split(row?.missed), seen: merged ? counts(row?.seen) : null }
+  return {
+    rows,
+    lasts,
+    token,
+    missed: split(row?.missed),
+    seen: shape === 'merged' ? counts(row?.seen) : null,
+  }
 }
 
 /** One job that lost its process before, if there is one in these lanes. */
@@ -115,9 +118,17 @@ function readLasts({ lasts }: TripRow): Map<number, Position> {
   return found
 }
 
-function statementFor(merged: boolean, handsIn: boolean): Statement<TripRow> {
-  if (handsIn) return merged ? exchangeMergedJobs : exchangeJobs
-  return merged ? claimMergedJobs : claimJobs
+type Shape = 'one' | 'several' | 'merged'
+
+function shapeOf(wanted: readonly Plan[]): Shape {
+  if (wanted.some(({ merges }) => merges)) return 'merged'
+  return wanted.length === 1 && wanted[0]?.readings.length === 1 ? 'one' : 'several'
+}
+
+function statementFor(shape: Shape, handsIn: boolean): Statement<TripRow> {
+  if (shape === 'merged') return handsIn ? exchangeMergedJobs : claimMergedJobs
+  if (shape === 'several') return handsIn ? exchangeJobsOfLanes : claimJobsOfLanes
+  return handsIn ? exchangeJobs : claimJobs
 }
 
 /*
@@ -148,7 +159,7 @@ function completionValues(done: readonly Completed[]): unknown[] {
 
 const start = { due: 0, id: '00000000-0000-0000-0000-000000000000' }
 
-function claimValues(wanted: readonly Wanted[]): unknown[] {
+function claimValues(wanted: readonly Plan[]): unknown[] {
   const each = wanted.flatMap(({ readings, n }, queue) =>
     readings.map((reading) => ({ ...reading, n, queue })),
   )

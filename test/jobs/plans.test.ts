@@ -32,8 +32,10 @@ const completed = [ids, [1], null, ids, [1_000], ids] as const
 /** The statements that run all the time, with values that touch nothing. */
 const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [claim.claimJobs, ...wanted],
+  [claim.claimJobsOfLanes, ...wanted],
   [claim.claimMergedJobs, ...wanted],
   [claim.exchangeJobs, ...wanted, ...completed],
+  [claim.exchangeJobsOfLanes, ...wanted, ...completed],
   [claim.exchangeMergedJobs, ...wanted, ...completed],
   [claim.claimSuspect, nobody, nobody, nobody, [1, 2]],
   [claim.readInput, nobody, nobody],

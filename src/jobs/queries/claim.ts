@@ -68,13 +68,13 @@ const head = (s: string): string => `
         and (job.due, job.id) >= (to_timestamp(served.due), served.id)
       order by job.due, job.id limit served.reads`
 
-/** One lane: what is read is what is taken. */
+/** What is read is what is taken. */
 const claimSingly = (s: string): string => `${served(s)}, heads as (
     select head.at from served cross join lateral (${head(s)} for update skip locked) as head
   ), noted as (select null::text as seen)`
 
 /**
- * Several lanes: read without locks (more than is taken, since others read the same rows), merged by
+ * Several lanes, the most due of all: read without locks (more than is taken, since others read the same rows), merged by
  * urgency, and locked one by one in that order, with the state checked again, until there are as many as the queue takes.
  */
 const claimMerged = (s: string): string => `${served(s)}, seen as materialized (
@@ -138,7 +138,8 @@ interface Claiming {
 }
 
 const ofOneLane: Claiming = { heads: claimSingly, lasts: lastOfOne }
-const ofSeveralLanes: Claiming = { heads: claimMerged, lasts: lastOfEach }
+const ofSeveralLanes: Claiming = { heads: claimSingly, lasts: lastOfEach }
+const ofMergedLanes: Claiming = { heads: claimMerged, lasts: lastOfEach }
 
 const claimOnly = (claim: Claiming) => (s: string) => `
   with ${claim.heads(s)}, taken as (${take(s, 'select at from heads')}),
@@ -151,11 +152,16 @@ const exchange = (claim: Claiming) => (s: string) => `
   select lists.*, missed.ids as missed, noted.seen from lists, missed, noted`
 
 export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(ofOneLane))
-export const claimMergedJobs = statement<TripRow>('forge_claim_merged_jobs', claimOnly(ofSeveralLanes))
+export const claimJobsOfLanes = statement<TripRow>('forge_claim_jobs_of_lanes', claimOnly(ofSeveralLanes))
+export const claimMergedJobs = statement<TripRow>('forge_claim_merged_jobs', claimOnly(ofMergedLanes))
 
 /** The same, and hands in finished jobs on the way: one round trip, one commit. $10 to $15 as of `completeJobs`. */
 export const exchangeJobs = statement<TripRow>('forge_exchange_jobs', exchange(ofOneLane))
-export const exchangeMergedJobs = statement<TripRow>('forge_exchange_merged_jobs', exchange(ofSeveralLanes))
+export const exchangeJobsOfLanes = statement<TripRow>(
+  'forge_exchange_jobs_of_lanes',
+  exchange(ofSeveralLanes),
+)
+export const exchangeMergedJobs = statement<TripRow>('forge_exchange_merged_jobs', exchange(ofMergedLanes))
 
 /** One job that lost its process before, so that it takes no neighbours with it. $1 node, $2 epoch, $3 token, $4 lanes. */
 export const claimSuspect = statement<TripRow>(
