@@ -42,10 +42,6 @@ interface LaneState {
 
 /** Lanes that share a queue are read four deep at least, and together about twice as deep as is taken. */
 const readsMin = 4
-/** Of one queue in one claim: more of them cost more than they bring. */
-const lanesMax = 32
-/** Where so many are wanted, lanes beyond `lanesMax` are not merged. */
-const unmergedMin = 128
 /** A sweep takes at most a twentieth of the time. */
 const sweepShare = 20
 const sweepMsMin = 25
@@ -102,17 +98,11 @@ export class Frontier {
   }
 
   /**
-   * How to read the lanes of one queue, of which `n` jobs are wanted. Of many lanes those whose next job may be the most
-   * due; the others have their turn when these have moved on. Where jobs go through by the hundred, those few are read
-   * one by one, since merging them would cost as much as the claim.
+   * How to read the lanes of one queue, of which `n` jobs are wanted: all that may hold work, however many, since any of
+   * them may hold the most urgent.
    */
   plan(queue: string, n: number, nowMs: number): Plan {
-    const hungry = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
-    const states = hungry.length > lanesMax ? this.#mostDue(hungry, nowMs) : hungry
-    if (hungry.length > lanesMax && n >= unmergedMin) {
-      const reads = Math.floor(n / lanesMax)
-      return { readings: this.#read(states, reads, nowMs), n: reads * lanesMax, merges: false }
-    }
+    const states = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
     const merges = states.length > 1
     const reads = merges ? Math.max(readsMin, Math.ceil((2 * n) / states.length)) : n
     return { readings: this.#read(states, reads, nowMs), n, merges }
@@ -127,16 +117,6 @@ export class Frontier {
       if (sweeps) state.sweptMs = nowMs
       return { lane: state.lane, reads, from: sweeps ? null : state.from }
     })
-  }
-
-  #mostDue(states: readonly LaneState[], nowMs: number): LaneState[] {
-    const least = (state: LaneState): number =>
-      state.from && !this.#isToSweep(state, nowMs) ? state.from.due : Number.NEGATIVE_INFINITY
-    return states
-      .map((state) => ({ state, due: least(state) }))
-      .sort((a, b) => (a.due === b.due ? a.state.sweptMs - b.state.sweptMs : a.due - b.due))
-      .slice(0, lanesMax)
-      .map(({ state }) => state)
   }
 
   #isToSweep({ sweptMs }: LaneState, nowMs: number): boolean {
