@@ -73,7 +73,10 @@ export class Looks {
       const seen = await this.#lookAround(worker)
       if (!seen) return false
       const anyoneWaits = queues.heed(seen)
-      await this.#follow(seen, worker)
+      // Whoever waits at a gate must not wait for this too.
+      await this.#follow(seen, worker).catch((error: unknown) =>
+        this.#parts.runtime.log.debug(`forge: what a look saw waits for the next: ${messageOf(error)}`),
+      )
       return anyoneWaits
     })
   }
