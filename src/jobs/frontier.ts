@@ -23,8 +23,6 @@ export interface Reading {
 export interface Plan {
   readonly readings: readonly Reading[]
   readonly n: number
-  /** They are read deeper than is taken, and the most due of all are taken. Otherwise what is read is taken. */
-  readonly merges: boolean
 }
 
 interface LaneState {
@@ -103,13 +101,8 @@ export class Frontier {
    */
   plan(queue: string, n: number, nowMs: number): Plan {
     const states = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
-    const merges = states.length > 1
-    const reads = merges ? Math.max(readsMin, Math.ceil((2 * n) / states.length)) : n
-    return { readings: this.#read(states, reads, nowMs), n, merges }
-  }
-
-  #read(states: readonly LaneState[], reads: number, nowMs: number): Reading[] {
-    return states.map((state) => {
+    const reads = states.length > 1 ? Math.max(readsMin, Math.ceil((2 * n) / states.length)) : n
+    const readings = states.map((state) => {
       const sweeps = this.#isToSweep(state, nowMs)
       state.maybe = false
       state.announced = Number.POSITIVE_INFINITY
@@ -117,6 +110,7 @@ export class Frontier {
       if (sweeps) state.sweptMs = nowMs
       return { lane: state.lane, reads, from: sweeps ? null : state.from }
     })
+    return { readings, n }
   }
 
   #isToSweep({ sweptMs }: LaneState, nowMs: number): boolean {

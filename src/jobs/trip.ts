@@ -121,8 +121,8 @@ function readLasts({ lasts }: TripRow): Map<number, Position> {
 type Shape = 'one' | 'several' | 'merged'
 
 function shapeOf(wanted: readonly Plan[]): Shape {
-  if (wanted.some(({ merges }) => merges)) return 'merged'
-  return wanted.length === 1 && wanted[0]?.readings.length === 1 ? 'one' : 'several'
+  if (wanted.some(({ readings }) => readings.length > 1)) return 'merged'
+  return wanted.length === 1 ? 'one' : 'several'
 }
 
 function statementFor(shape: Shape, handsIn: boolean): Statement<TripRow> {

@@ -3,8 +3,10 @@ import { createServer, request, type IncomingHttpHeaders, type RequestListener, 
 import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import { spawnNode, type NodeProcess } from '../../src/testing/index.js'
+import { createForge } from '../../src/index.js'
+import { spawnNode, type NodeProcess, startProxy } from '../../src/testing/index.js'
 import type { TestDatabaseAccess } from '../support/database.js'
+import { listeningLogger } from '../support/forge.js'
 import { until } from '../support/until.js'
 
 export interface Site extends AsyncDisposable {
@@ -99,6 +101,16 @@ function moreThan(before: readonly string[]): string[] {
     if (at >= 0) known.splice(at, 1)
     return at < 0
   })
+}
+
+/** An instance whose pool leads through a proxy, a logger that listens, and what this process held before. */
+export async function behindProxy(database: TestDatabaseAccess) {
+  const { hostname, port } = new URL(database.url)
+  const proxy = await startProxy({ target: { host: hostname, port: Number(port) } })
+  const pool = database.pool({ connectionString: proxy.url(database.url) })
+  const { logger, heard } = listeningLogger()
+  const before = await openResources(database)
+  return { proxy, pool, logger, heard, before, forge: createForge() }
 }
 
 export interface Gate extends AsyncDisposable {

@@ -1,21 +1,14 @@
 import { expect, it } from 'vitest'
-import { createForge } from '../../src/index.js'
-import { type Proxy, startProxy } from '../../src/testing/index.js'
+import type { Proxy } from '../../src/testing/index.js'
 import { useDatabase } from '../support/database.js'
-import { listeningLogger } from '../support/forge.js'
-import { openResources, untilNothingIsLeft } from './kit.js'
+import { behindProxy, untilNothingIsLeft } from './kit.js'
 
 const database = useDatabase()
 
-async function behindProxy() {
-  const { hostname, port } = new URL(database.url)
-  const proxy = await startProxy({ target: { host: hostname, port: Number(port) } })
-  const pool = database.pool({ connectionString: proxy.url(database.url) })
-  const { logger, heard } = listeningLogger()
-  const before = await openResources(database)
-  const forge = createForge()
+async function setup() {
+  const { forge, pool, logger, ...rest } = await behindProxy(database)
   const job = forge.job('again', { run: () => 'done' })
-  return { proxy, before, heard, job, attach: () => forge.attach(null, pool, { logger, startTimeout: '2s' }) }
+  return { ...rest, job, attach: () => forge.attach(null, pool, { logger, startTimeout: '2s' }) }
 }
 
 /** The next connection that sends this is reset in the middle of it. */
@@ -25,7 +18,7 @@ const cutAt = (proxy: Proxy, text: string) =>
 it.each(['forge_join_node', 'forge_ensure_partitions', 'forge_save_definitions', 'forge_save_worker'])(
   'a start goes on when its connection breaks at %s',
   async (statement) => {
-    const { proxy, before, heard, job, attach } = await behindProxy()
+    const { proxy, before, heard, job, attach } = await setup()
     const cut = cutAt(proxy, statement)
     await using node = await attach()
     await cut.happened({ deadlineMs: 1_000 })
@@ -38,7 +31,7 @@ it.each(['forge_join_node', 'forge_ensure_partitions', 'forge_save_definitions',
 )
 
 it('a start whose connection breaks each time ends when its time is over, and leaves nothing', async () => {
-  const { proxy, before, attach } = await behindProxy()
+  const { proxy, before, attach } = await setup()
   let tries = 0
   let over = false
   const cutting = (async () => {

@@ -1,10 +1,7 @@
 import { expect, it } from 'vitest'
-import { createForge } from '../../src/index.js'
-import { startProxy } from '../../src/testing/index.js'
 import { useDatabase } from '../support/database.js'
-import { listeningLogger } from '../support/forge.js'
 import { until } from '../support/until.js'
-import { openResources, untilNothingIsLeft } from './kit.js'
+import { behindProxy, untilNothingIsLeft } from './kit.js'
 
 const database = useDatabase()
 
@@ -15,12 +12,7 @@ const stopMsMax = 20_000
 it.each(['cut', 'blackhole'] as const)(
   'stop ends while PostgreSQL is away (%s), and leaves nothing in this process',
   async (fault) => {
-    const { hostname, port } = new URL(database.url)
-    const proxy = await startProxy({ target: { host: hostname, port: Number(port) } })
-    const pool = database.pool({ connectionString: proxy.url(database.url) })
-    const { logger, heard } = listeningLogger()
-    const before = await openResources(database)
-    const forge = createForge()
+    const { proxy, pool, logger, heard, before, forge } = await behindProxy(database)
     let running = false
     const job = forge.job(`away.${fault}`, {
       run: (_: unknown, context) =>

@@ -37,7 +37,7 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
     const free = as.free ?? 10
     const reading = { lane: { id: lane?.id ?? 0, queue: id, name: id }, reads: free, from: start }
     const member = { nodeId: id, epoch: as.epoch ?? epoch }
-    const load = { done: [], spent: [], wanted: [{ n: free, readings: [reading], merges: false }] }
+    const load = { done: [], spent: [], wanted: [{ n: free, readings: [reading] }] }
     return trip(as.from ?? session, member, load)
   }
   const claim = async (as?: Parameters<typeof claimWith>[0]) => (await claimWith(as)).rows
