@@ -137,6 +137,7 @@ begin
       ), passed as (
         update job set
           state = case when f.following is null then 2 else 1 end,
+          stage = case when f.following is null then 2 else 1 end,
           gate = f.following,
           due = case when f.following is null then run_at else greatest(run_at, clock_timestamp()) + f.place * interval '1 us' end
                 + (100 - priority) * interval '6 s'

@@ -128,8 +128,8 @@ begin
     with updated as (
       update job as j
       set lane = g.lane, priority = g.priority, attempts_max = g.attempts, input = g.input, tags = g.tags::text[],
-          gates = g.gates::text[], run_at = g.at, due = g.at + (100 - g.priority) * interval '6 s', state = g.state,
-          gate = case when g.state = 1 then (g.gates::text[])[1] end
+          gates = g.gates::text[], run_at = g.at, due = g.at + (100 - g.priority) * interval '6 s',
+          state = g.state, stage = g.state, gate = case when g.state = 1 then (g.gates::text[])[1] end
       from (
         select w.*, case when w.at > moment then 0
                          when w.gates is null then 2
@@ -155,8 +155,8 @@ begin
   end if;
 
   with inserted as (
-    insert into job (id, lane, state, priority, attempts_max, run_at, due, gates, gate, tags, parent, input)
-    select g.head, g.lane, g.state, g.priority, g.attempts, g.at, g.at + (100 - g.priority) * interval '6 s',
+    insert into job (id, lane, state, stage, priority, attempts_max, run_at, due, gates, gate, tags, parent, input)
+    select g.head, g.lane, g.state, g.state, g.priority, g.attempts, g.at, g.at + (100 - g.priority) * interval '6 s',
            g.gates::text[], case when g.state = 1 then (g.gates::text[])[1] end, g.tags::text[], g.parent, g.input
     from (
       select w.*, case when w.at > moment then 0 when w.gates is null then 2 else 1 end as state

@@ -2,6 +2,7 @@ import { prepareDatabase } from './database/index.js'
 import {
   ForgeError,
   isConnectionError,
+  isForgeError,
   messageOf,
   type Service,
   sleep,
@@ -41,22 +42,30 @@ export async function bringUp<T extends Startable>(make: () => T, options: Start
   for (;;) {
     const made = make()
     try {
-      const startTimeout = Math.max(1, Math.round(until - systemClock.monotonicMs()))
-      await start(made, { ...options, startTimeout })
+      await start(made, options, Math.max(1, Math.round(until - systemClock.monotonicMs())))
       return made
     } catch (error) {
       await made.close()
-      if (!isConnectionError(error) || systemClock.monotonicMs() + againMs >= until) throw error
+      if (!isBroken(error) || systemClock.monotonicMs() + againMs >= until) throw error
       made.runtime.log.debug(`forge: the connection broke during the start: ${messageOf(error)}`)
     }
     await sleep(systemClock, againMs)
   }
 }
 
-async function start({ runtime, services }: Startable, options: StartOptions): Promise<void> {
+/** Of a commit without an answer too: nothing that a start writes is wrong when it is written twice. */
+function isBroken(error: unknown): boolean {
+  return isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN')
+}
+
+/** One try, of what is left of the time. */
+async function start(
+  { runtime, services }: Startable,
+  { startTimeout, migrate: mode }: StartOptions,
+  timeoutMs: number,
+): Promise<void> {
   const { db, clock, log } = runtime
-  const { startTimeout: timeoutMs, migrate: mode } = options
-  const late = (): Error => new ForgeError('FORGE_START_TIMEOUT', `${timeoutMs} ms.`)
+  const late = (): Error => new ForgeError('FORGE_START_TIMEOUT', `${startTimeout} ms.`)
   let given = true
   const work = async (): Promise<void> => {
     await prepareDatabase({ source: db.source, schema: db.schema, clock, logger: log, mode, timeoutMs })

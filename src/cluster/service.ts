@@ -62,7 +62,8 @@ export class ClusterService implements Service, Membership {
   #trusted = false
   #check: Timer | null = null
   #rejoining = false
-  #joined = false
+  /** A row of this node may be in the table. */
+  #mayStand = false
 
   constructor(runtime: Runtime, options: Resolved<typeof clusterOptions>, version: string) {
     this.#runtime = runtime
@@ -93,15 +94,16 @@ export class ClusterService implements Service, Membership {
 
   /** Resolves after the first renewal, so that the first claim finds a lease. */
   async start(): Promise<void> {
+    // Said before: a join whose answer is lost may have happened, and is to be taken back.
+    this.#mayStand = true
     await this.#join()
-    this.#joined = true
     this.#pulse.start(this.#epoch)
     const late = (): Error => new ForgeError('FORGE_DEADLINE', 'The first renewal of the lease did not come.')
     await within(this.#first.promise, { clock: this.#runtime.clock, ms: this.#times.leaseMs + 5_000, late })
   }
 
   async drain(): Promise<void> {
-    if (!this.#joined) return
+    if (!this.#mayStand) return
     await this.#runtime.db.control.run(markDraining, [this.nodeId, this.#epoch]).catch(() => {})
   }
 
@@ -110,8 +112,8 @@ export class ClusterService implements Service, Membership {
     // A start that waits for the first renewal need not wait any longer.
     this.#first.reject(new ForgeError('FORGE_STOPPED'))
     this.#check?.cancel()
-    if (!this.#joined) return
-    this.#joined = false
+    if (!this.#mayStand) return
+    this.#mayStand = false
     await this.#pulse.stop()
     this.#trusted = false
     await this.#runtime.db.control.run(leaveNode, [this.nodeId, this.#epoch]).catch(() => {})

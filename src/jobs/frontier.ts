@@ -127,6 +127,15 @@ export class Frontier {
     lower(state)
   }
 
+  /**
+   * All that a reading saw was locked by others, and it did not see everything: what may lie behind is read with the next
+   * sweep, since those who hold the locks may take one of them each.
+   */
+  passedOver({ lane }: Reading): void {
+    const state = this.#lanes.get(lane.id)
+    if (state) state.unswept = true
+  }
+
   /** A trip failed: what it was to read is still unread. */
   unread(readings: readonly Reading[]): void {
     for (const { lane } of readings) {

@@ -78,7 +78,8 @@ export async function insertBulk(rows: readonly Row[], run: Run, copy: Copy): Pr
   const [{ lane, priority, attemptsMax, delayMs, runAt }] = rows as [Row]
   const [times] = await run(bulkTimes, [priority, delayMs, runAt])
   const { run_at, due, due_s, waits } = times as RowOf<typeof bulkTimes>
-  const common = [lane, waits ? 0 : 2, priority, attemptsMax, run_at, due]
+  const state = waits ? 0 : 2
+  const common = [lane, state, state, priority, attemptsMax, run_at, due]
   for (const part of portions(rows)) await copy(copyJobs, copyChunks(part, common))
   const answers = rows.map(({ id }) => ({ id, created: true }))
   return { answers, made: [{ lane, waits, dueSeconds: Number(due_s) }], gates: [], xid: '' }

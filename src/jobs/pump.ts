@@ -202,9 +202,10 @@ export class Pump {
       for (const reading of readings) {
         const took = taken.get(reading.lane.id) ?? 0
         got += took
-        // A trip that took nothing at all found only what others hold: the next look finds the rest.
+        // A trip that took nothing at all found only what others hold: another at once would find no more.
         const exhausted = rows.length === 0 || isExhausted(reading, took, seen)
         frontier.read(reading, exhausted, lasts.get(reading.lane.id) ?? null)
+        if (rows.length === 0 && seen?.has(reading.lane.id)) frontier.passedOver(reading)
       }
       const { queue } = (readings[0] as Reading).lane
       if (got >= n) pace.grow(queue, slots.size(queue))

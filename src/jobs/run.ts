@@ -25,6 +25,8 @@ export class JobRun {
   readonly spec: JobSpec
   readonly queue: string
   readonly claimedMs: number
+  /** Where its row stands in the table; out of date when somebody else has written to it. */
+  tid: string
   /** Where it stands in the roster. */
   place = -1
   /** Monotonic milliseconds; 0 while the handler has not started. */
@@ -47,6 +49,7 @@ export class JobRun {
 
   constructor({ row, token, spec, queue, claimedMs }: RunParts) {
     this.row = row
+    this.tid = row.tid
     this.token = token
     this.spec = spec
     this.queue = queue

@@ -86,15 +86,18 @@ export async function fetchSuspect(
   return { rows: row ? readRows(row) : [], token }
 }
 
-function readRows({ ids, facts, inputs, odd }: TripRow): ClaimedRow[] {
-  if (ids === null || facts === null || inputs === null) return []
-  const numbers = JSON.parse(facts) as number[]
+const idLength = 36
+
+function readRows({ ids, lane, fact, facts, inputs, odd, big }: TripRow): ClaimedRow[] {
+  if (ids === null || inputs === null) return []
+  const numbers = facts === null ? null : (JSON.parse(facts) as number[])
   const values = JSON.parse(inputs) as unknown[]
-  const rows = ids.split(',').map((id, index) => {
-    const attempts = numbers[index * 2 + 1] as number
+  const rows = ids.split(';').map((idAndTid, index) => {
+    const attempts = (numbers ? numbers[index * 2 + 1] : fact) as number
     return {
-      id,
-      lane: numbers[index * 2] as number,
+      id: idAndTid.slice(0, idLength),
+      tid: idAndTid.slice(idLength),
+      lane: (numbers ? numbers[index * 2] : lane) as number,
       attempt: attempts & 0xffff,
       attempts_max: attempts >> 16,
       claims: attempts & 0xffff,
@@ -105,9 +108,10 @@ function readRows({ ids, facts, inputs, odd }: TripRow): ClaimedRow[] {
       big: false,
     }
   })
-  if (!odd) return rows
-  const more = new Map(odd.map((each) => [each.id, each]))
-  return rows.map((row) => ({ ...row, ...more.get(row.id) }))
+  if (!odd && !big) return rows
+  const more = new Map(odd?.map((each) => [each.id, each]))
+  const large = split(big)
+  return rows.map((row) => ({ ...row, ...more.get(row.id), big: large.has(row.id) }))
 }
 
 function readLasts({ lasts }: TripRow): Map<number, Position> {
@@ -154,7 +158,9 @@ function completionValues(done: readonly Completed[]): unknown[] {
   const results = done.every(({ json }) => json === null)
     ? null
     : literal(done.map(({ json }) => quoted(json)))
-  return [literal(done.map(({ run }) => run.id)), literal(each), results, literal(tokens), literal(keeps)]
+  const ids = literal(done.map(({ run }) => run.id))
+  const tids = literal(done.map(({ run }) => `"${run.tid}"`))
+  return [ids, tids, literal(each), results, literal(tokens), literal(keeps)]
 }
 
 const start = { due: 0, id: '00000000-0000-0000-0000-000000000000' }

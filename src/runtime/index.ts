@@ -4,4 +4,5 @@
  */
 export { environment, isDevelopment } from './environment.js'
 export { checkCapability, runtimeOptions, type Role } from './options.js'
-export { createRuntime, type Database, type Runtime, type RuntimeParts, type Span } from './runtime.js'
+export { createRuntime, type Database, type Runtime, type RuntimeParts } from './runtime.js'
+export type { Span } from './span.js'

@@ -1,5 +1,3 @@
-import type * as Otel from '@opentelemetry/api'
-import { createRequire } from 'node:module'
 import {
   ClientSource,
   type HostPool,
@@ -19,8 +17,7 @@ import {
   systemClock,
 } from '../kernel/index.js'
 import type { RuntimeConfig } from './options.js'
-
-export type Span = Otel.Span
+import { silentSpan, type Span } from './span.js'
 
 /** Where a room gets its connections. */
 export interface Database {
@@ -58,14 +55,6 @@ export interface RuntimeParts {
 
 const statementMs = 10_000
 const readerIdleMs = 30_000
-
-const load = createRequire(import.meta.url)
-
-/** A span that records nothing. Its package is loaded with the first: 2 MB that most processes never need. */
-function silentSpan(): Span {
-  const { INVALID_SPAN_CONTEXT, trace } = load('@opentelemetry/api') as typeof Otel
-  return trace.wrapSpanContext(INVALID_SPAN_CONTEXT)
-}
 
 /** @throws ForgeError FORGE_POOL_INVALID, FORGE_POOL_ENDED */
 export function createRuntime(

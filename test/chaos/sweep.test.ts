@@ -53,7 +53,20 @@ const each = <T>(ids: Ids, value: T): T[] => ids.map(() => value)
 /** How a worker hands in what it finished; gives the ids that were accepted. */
 const endings = {
   complete: async (ids: Ids, token: string): Promise<string[]> => {
-    const values = [ids, each(ids, 1), null, [token], [keepMs], [token]]
+    const rows = await finisher.query<{ id: string; tid: string }>(
+      'select id, ctid::text as tid from forge.job where id = any ($1)',
+      [ids],
+    )
+    const tids = new Map(rows.rows.map(({ id, tid }) => [id, tid]))
+    const values = [
+      ids,
+      ids.map((id) => tids.get(id) ?? '(0,0)'),
+      each(ids, 1),
+      null,
+      [token],
+      [keepMs],
+      [token],
+    ]
     const missed = (await run(finisher, completeJobs, values))[0]?.missed ?? ''
     return ids.filter((id) => !missed.includes(id))
   },
@@ -111,8 +124,8 @@ const interleavings = {
 
 async function insertJobs(n: number): Promise<string[]> {
   const rows = await database.query<{ id: string }>(
-    `insert into forge.job (id, lane, state, priority, attempts_max, due, input)
-     select gen_random_uuid(), job_lane.id, 2, 50, 5, now(), 'null' from forge.job_lane, generate_series(1, $1)
+    `insert into forge.job (id, lane, state, stage, priority, attempts_max, due, input)
+     select gen_random_uuid(), job_lane.id, 2, 2, 50, 5, now(), 'null' from forge.job_lane, generate_series(1, $1)
      returning id`,
     [n],
   )

@@ -194,8 +194,8 @@ describe('whatever is stored', () => {
       evil.repeat(5),
     ])
     await database.query(
-      `insert into forge.job (id, lane, state, priority, attempts_max, run_at, due, input)
-       select gen_random_uuid(), max(id), 0, 0, 1000, now() + interval '1 h', now(), '{}' from forge.job_lane`,
+      `insert into forge.job (id, lane, state, stage, priority, attempts_max, run_at, due, input)
+       select gen_random_uuid(), max(id), 0, 0, 0, 1000, now() + interval '1 h', now(), '{}' from forge.job_lane`,
     )
     await node.jobs.cancel(handle.id, `because ${evil}`)
     const shown = [

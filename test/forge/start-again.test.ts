@@ -30,6 +30,17 @@ it.each(['forge_join_node', 'forge_ensure_partitions', 'forge_save_definitions',
   },
 )
 
+it('a start whose join was written and not answered takes it back, and joins anew', async () => {
+  const { proxy, heard, job, attach } = await setup()
+  const cut = proxy.cutAfterBytes({ direction: 'toClient', match: Buffer.from('INSERT 0 1'), bytes: 0 })
+  await using node = await attach()
+  await cut.happened({ deadlineMs: 1_000 })
+  const nodes = await database.query<{ id: string }>('select id from forge.node')
+  expect(nodes).toEqual([{ id: node.id }])
+  expect(await (await job.enqueue(null)).result()).toBe('done')
+  expect(heard.filter(({ level }) => level === 'error')).toEqual([])
+})
+
 it('a start whose connection breaks each time ends when its time is over, and leaves nothing', async () => {
   const { proxy, before, attach } = await setup()
   let tries = 0

@@ -35,8 +35,8 @@ const limit = (gateClass: string, n: number, perMs: number | null = null) =>
 /** Jobs in front of the first of these gates, the first the most due. */
 const wait = (n: number, gates: string[], agoMs = 0) =>
   database.query(
-    `insert into forge.job (id, lane, state, priority, attempts_max, run_at, due, input, gates, gate)
-     select gen_random_uuid(), (select id from forge.job_lane), 1, 50, 5, at, at + interval '300 s', to_jsonb(i), $2::text[], ($2::text[])[1]
+    `insert into forge.job (id, lane, state, stage, priority, attempts_max, run_at, due, input, gates, gate)
+     select gen_random_uuid(), (select id from forge.job_lane), 1, 1, 50, 5, at, at + interval '300 s', to_jsonb(i), $2::text[], ($2::text[])[1]
      from (select i, now() - $3::float8 * interval '1 ms' + i * interval '1 us' as at from generate_series(1, $1::int) i) as x(i, at)`,
     [n, gates, agoMs],
   )
@@ -69,7 +69,7 @@ describe('the admission', () => {
         `update forge.job set state = 3, token = id, node = id, epoch = id where state = 2 and input = '1'`,
       )
       expect(await admit('c/send')).toEqual([])
-      await database.query(`update forge.job set ${off} where state = 2`)
+      await database.query(`update forge.job set ${off}, stage = 0 where state = 2`)
       await admit('c/send')
       expect(await count('state in (2, 3)')).toBe(2)
       await database.query('delete from forge.job where state = 3')

@@ -324,8 +324,8 @@ describe('a job with gates', () => {
     ]
     await fillGates(holder, node)
     const set = `update forge.job set gates = $2, tags = '{t}', parent = $1`
-    await database.query(`${set}, state = 1, gate = 'q/gated' where id = $1`, [a, gates])
-    await database.query(`${set}, state = 4 where id = $1`, [b, gates])
+    await database.query(`${set}, state = 1, stage = 1, gate = 'q/gated' where id = $1`, [a, gates])
+    await database.query(`${set}, state = 4, stage = 0 where id = $1`, [b, gates])
     await node.jobs.cancel(a)
     expect((await node.jobs.retry([a, b])).ids).toEqual([a, b])
     for (const id of [a, b])
@@ -338,10 +338,10 @@ describe('a job with gates', () => {
     await using node = await attach({ queues: { gated: false } })
     const { id } = await job.enqueue({})
     await fillGates((await job.enqueue({})).id, node)
-    await database.query(`update forge.job set gates = $2, state = 1, gate = 'q/gated' where id = $1`, [
-      id,
-      gates,
-    ])
+    await database.query(
+      `update forge.job set gates = $2, state = 1, stage = 1, gate = 'q/gated' where id = $1`,
+      [id, gates],
+    )
     await node.jobs.reschedule(id, { priority: 'high' })
     expect(await stateOf(id)).toMatchObject({ state: 1, gate: 'q/gated', priority: 75 })
     await node.jobs.reschedule(id, { delay: '1h' })

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { ClientSource, quoteSchema, Session } from '../../src/database/index.js'
-import { fetchSuspect, trip } from '../../src/jobs/trip.js'
+import type { ClaimedRow } from '../../src/jobs/queries/claim.js'
+import type { JobRun } from '../../src/jobs/run.js'
+import { type Completed, fetchSuspect, trip } from '../../src/jobs/trip.js'
 import { systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 
@@ -21,8 +23,8 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
     [id],
   )
   await database.query(
-    `insert into forge.job (id, lane, state, priority, attempts_max, due, input)
-     select gen_random_uuid(), $1, 2, 50, 5, now() + i * interval '1 s', to_jsonb(i) from generate_series(1, 3) i`,
+    `insert into forge.job (id, lane, state, stage, priority, attempts_max, due, input)
+     select gen_random_uuid(), $1, 2, 2, 50, 5, now() + i * interval '1 s', to_jsonb(i) from generate_series(1, 3) i`,
     [lane?.id],
   )
   const context = {
@@ -47,8 +49,39 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
   }
   const tokens = (): Promise<{ token: string }[]> =>
     database.query('select token::text from forge.job where lane = $1 and state = 3', [lane?.id])
-  return { claim, claimWith, suspect, session, open, tokens }
+  const handIn = async (done: readonly Completed[]) =>
+    (await trip(session, { nodeId: id, epoch }, { done, spent: [], wanted: [] })).missed
+  return { claim, claimWith, handIn, suspect, session, open, tokens }
 }
+
+/** What `trip` needs of a finished run. */
+const finished = (row: ClaimedRow, token: string, tid = row.tid): Completed => ({
+  run: { id: row.id, token, tid } as JobRun,
+  value: null,
+  json: null,
+  keepMs: 0,
+})
+
+describe('handing in', () => {
+  it('never ends another job of the claim that stands where a job stood before', async () => {
+    const { claimWith, handIn, session } = await setup()
+    const { rows, token } = await claimWith()
+    const [first, second] = rows as [ClaimedRow, ClaimedRow]
+    const missed = await handIn([finished(first, token, second.tid)])
+    expect([...missed]).toEqual([first.id])
+    expect(await database.query('select id from forge.job where token = $1', [token])).toHaveLength(3)
+    await session.close()
+  })
+
+  it('leaves alone what was written to since its claim: it goes by another statement', async () => {
+    const { claimWith, handIn, session } = await setup()
+    const { rows, token } = await claimWith({ free: 2 })
+    const [moved, other] = rows as [ClaimedRow, ClaimedRow]
+    await database.query(`update forge.job set cancel_reason = 'moves it' where id = $1`, [moved.id])
+    expect([...(await handIn([finished(moved, token), finished(other, token)]))]).toEqual([moved.id])
+    await session.close()
+  })
+})
 
 describe('the claim statement', () => {
   it('gives the most due jobs, up to the free slots, under the token of the claim', async () => {

@@ -149,8 +149,8 @@ describe('hints and marks', () => {
        select min(id) - 1, 'slow', 'late.lane' from forge.job_lane`,
     )
     const [row] = await database.query<{ id: string }>(
-      `insert into forge.job (id, lane, state, priority, attempts_max, due, input)
-       select gen_random_uuid(), min(id), 2, 50, 5, now(), '{}' from forge.job_lane returning id`,
+      `insert into forge.job (id, lane, state, stage, priority, attempts_max, due, input)
+       select gen_random_uuid(), min(id), 2, 2, 50, 5, now(), '{}' from forge.job_lane returning id`,
     )
     const done = async (): Promise<boolean> =>
       (await database.query('select 1 from forge.job_history where id = $1', [row?.id])).length === 1

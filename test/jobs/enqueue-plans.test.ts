@@ -44,8 +44,8 @@ test('enqueueing unique jobs never reads the tables as a whole', async () => {
   for (let round = 0; round < 7; round++)
     for (const mode of ['skip', 'replace', 'debounce'] as const) await send(mode)
   await database.query(`
-    insert into forge.job (id, lane, state, priority, attempts_max, due, input)
-    select gen_random_uuid(), 1, 2, 50, 5, now(), '{}' from generate_series(1, 30000);
+    insert into forge.job (id, lane, state, stage, priority, attempts_max, due, input)
+    select gen_random_uuid(), 1, 2, 2, 50, 5, now(), '{}' from generate_series(1, 30000);
     insert into forge.job_unique select 'plans', 'x' || n, gen_random_uuid() from generate_series(1, 30000) n`)
   for (const analyse of [false, true]) {
     if (analyse) await database.query('analyze forge.job, forge.job_unique')

@@ -160,7 +160,7 @@ describe('explain', () => {
     const { node, job } = await idle('gate.x', { queue: 'gate' })
     await using _node = node
     const [first, second] = (await job.enqueueMany([1, 2])).map(({ id }) => id) as [string, string]
-    await database.query(`update forge.job set state = 1, gates = $1, gate = $2`, [[gate], gate])
+    await database.query(`update forge.job set state = 1, stage = 1, gates = $1, gate = $2`, [[gate], gate])
     expect(await node.jobs.explain(first)).toEqual({
       state: 'blocked',
       because: 'gate',
@@ -297,8 +297,8 @@ describe('explain of a job that could run', () => {
     // A job that nobody serves is in nobody's way.
     await database.query(
       `insert into forge.job_lane (queue, name) values ('line', 'foreign');
-       insert into forge.job (id, lane, state, priority, attempts_max, due, input)
-       select gen_random_uuid(), max(id), 2, 0, 1, now() - interval '1 day', '{}' from forge.job_lane`,
+       insert into forge.job (id, lane, state, stage, priority, attempts_max, due, input)
+       select gen_random_uuid(), max(id), 2, 2, 0, 1, now() - interval '1 day', '{}' from forge.job_lane`,
     )
     expect(await node.jobs.explain(id)).toMatchObject({ ahead: 1_000 })
     await job.enqueue({})

@@ -222,8 +222,8 @@ it('jobs that nobody asked for are found by the walk', async () => {
   started[0]?.finish()
   await handle.result()
   await database.query(
-    `insert into forge.job (id, lane, state, priority, attempts_max, due, input, gates, gate)
-     select gen_random_uuid(), lane, 1, 50, 5, now(), '{"key": "by hand"}', array[$1], $1 from forge.job_history where id = $2`,
+    `insert into forge.job (id, lane, state, stage, priority, attempts_max, due, input, gates, gate)
+     select gen_random_uuid(), lane, 1, 1, 50, 5, now(), '{"key": "by hand"}', array[$1], $1 from forge.job_history where id = $2`,
     [`c/${name}`, handle.id],
   )
   await runs(2)

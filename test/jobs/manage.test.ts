@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { deferred } from '../../src/kernel/index.js'
+import { behindProxy } from '../forge/kit.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -160,6 +161,27 @@ describe('cancel', () => {
 })
 
 describe('progress', () => {
+  it('does not keep a job from being handed in with its neighbours', async () => {
+    const rig = await behindProxy(database)
+    await using proxy = rig.proxy
+    const job = rig.forge.job('progress.tid', { run: (_input, context) => writes(context) })
+    const writes = async ({ id, progress }: { id: string; progress: (percent: number) => void }) => {
+      progress(50)
+      await until(async () => (await node.jobs.get(id))?.progress?.percent === 50, { label: 'written' })
+      // On the same connection: by its answer the one of the progress has come.
+      await job.enqueue(null, { delay: '1h' })
+      return 'done'
+    }
+    await using node = await rig.forge.attach(null, rig.pool, { logger: rig.logger })
+    const oneByOne = proxy.cutAfterBytes({
+      direction: 'toServer',
+      match: Buffer.from('forge_finish_jobs'),
+      bytes: 0,
+    })
+    expect(await (await job.enqueue(null)).result()).toBe('done')
+    await expect(oneByOne.happened({ deadlineMs: 1 })).rejects.toMatchObject({ code: 'FORGE_TEST_DEADLINE' })
+  })
+
   it('is written while the job runs, cut and bounded, and gone when it is done', async () => {
     const { forge, attach } = setup(database)
     const gate = deferred<void>()

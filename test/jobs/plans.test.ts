@@ -27,7 +27,7 @@ type Value = Scalar | readonly Scalar[]
 
 /** A claim of lanes 1 and 2 from their start, and one completed job. */
 const wanted = [nobody, nobody, nobody, [1, 2], [0, 0], [10, 10], [10, 10], [0, 0], [nobody, nobody]] as const
-const completed = [ids, [1], null, ids, [1_000], ids] as const
+const completed = [ids, ['(0,1)'], [1], null, ids, [1_000], ids] as const
 
 /** The statements that run all the time, with values that touch nothing. */
 const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
@@ -91,10 +91,13 @@ const places = ['elsewhere', 'in lane 1', 'at the gates of lane 1'] as const
 /** 50,000 jobs that a claim of lanes 1 and 2 must not look at, or that all stand in lane 1. */
 async function fill(where: (typeof places)[number]): Promise<void> {
   if (where === 'at the gates of lane 1') return fillGates()
-  const [lane, state] = where === 'elsewhere' ? ['3 + n % 40', '(array[0, 2, 4])[1 + n % 3]'] : ['1', '2']
+  const [lane, state, stage] =
+    where === 'elsewhere'
+      ? ['3 + n % 40', '(array[0, 2, 4])[1 + n % 3]', '(array[0, 2, 0])[1 + n % 3]']
+      : ['1', '2', '2']
   await database.query(
-    `INSERT INTO forge.job (id, lane, state, priority, attempts_max, run_at, due, input)
-     SELECT gen_random_uuid(), ${lane}, ${state}, 0, 5, now() + interval '1 day', now() + n * interval '1 ms', '{}'
+    `INSERT INTO forge.job (id, lane, state, stage, priority, attempts_max, run_at, due, input)
+     SELECT gen_random_uuid(), ${lane}, ${state}, ${stage}, 0, 5, now() + interval '1 day', now() + n * interval '1 ms', '{}'
      FROM generate_series(1, 50000) AS n`,
   )
 }
@@ -102,8 +105,8 @@ async function fill(where: (typeof places)[number]): Promise<void> {
 /** As many that wait at 5,000 gates. */
 async function fillGates(): Promise<void> {
   await database.query(
-    `INSERT INTO forge.job (id, lane, state, priority, attempts_max, due, input, gates, gate)
-     SELECT gen_random_uuid(), 1, 1, 0, 5, now() + n * interval '1 ms', '{}', array['c/x=' || n % 5000, 'q/x'], 'c/x=' || n % 5000
+    `INSERT INTO forge.job (id, lane, state, stage, priority, attempts_max, due, input, gates, gate)
+     SELECT gen_random_uuid(), 1, 1, 1, 0, 5, now() + n * interval '1 ms', '{}', array['c/x=' || n % 5000, 'q/x'], 'c/x=' || n % 5000
      FROM generate_series(1, 50000) AS n`,
   )
 }
@@ -128,7 +131,7 @@ function readsAll(node: Node): boolean {
 function literal(value: Value): string {
   if (value === null) return 'null'
   if (typeof value !== 'object') return pg.escapeLiteral(String(value))
-  return pg.escapeLiteral(`{${value.map(String).join(',')}}`)
+  return pg.escapeLiteral(`{${value.map((each) => JSON.stringify(String(each))).join(',')}}`)
 }
 
 /** Which of the statements, as the session has prepared them, would read the whole table now. */
@@ -208,8 +211,8 @@ test.each(places)('a claim of ten beside 50,000 jobs %s touches few pages', asyn
   await runAll()
   await fill(where)
   await database.query(
-    `INSERT INTO forge.job (id, lane, state, priority, attempts_max, due, input)
-     SELECT gen_random_uuid(), 2, 2, 0, 5, now() - interval '1 hour', '{}' FROM generate_series(1, 20)`,
+    `INSERT INTO forge.job (id, lane, state, stage, priority, attempts_max, due, input)
+     SELECT gen_random_uuid(), 2, 2, 2, 0, 5, now() - interval '1 hour', '{}' FROM generate_series(1, 20)`,
   )
   const call = [node, node, ...wanted.slice(2)].map(literal).join(', ')
   const [row] = await session.run(

@@ -51,7 +51,7 @@ describe('skip', () => {
     expect(brief(first)).toEqual({ id: first.id, created: true, reason: undefined })
     expect(brief(await job.enqueue({ user: 'a', n: 2 }))).toEqual(same)
     expect((await job.enqueue({ user: 'b', n: 3 })).created).toBe(true)
-    await database.query(`update forge.job set state = 2 where id = $1`, [first.id])
+    await database.query(`update forge.job set state = 2, stage = 2 where id = $1`, [first.id])
     await job.enqueue({ user: 'c', n: 0 })
     await started(node, first.id)
     expect(brief(await job.enqueue({ user: 'a', n: 4 }))).toEqual(same)

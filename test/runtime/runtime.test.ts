@@ -1,3 +1,4 @@
+import { isSpanContextValid, ROOT_CONTEXT, SpanStatusCode, trace } from '@opentelemetry/api'
 import pg from 'pg'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { envName, isSpec, type OptionTable, resolveOptions } from '../../src/kernel/index.js'
@@ -62,7 +63,11 @@ describe('a runtime', () => {
   it('has spans that do nothing until somebody records them', () => {
     const span = runtimeOf(database.pool()).runtime.span('work')
     expect(span.isRecording()).toBe(false)
-    span.setAttribute('a', 1).addEvent('b').end()
+    expect(isSpanContextValid(span.spanContext())).toBe(false)
+    expect(trace.getSpan(trace.setSpan(ROOT_CONTEXT, span))).toBe(span)
+    span.setAttribute('a', 1).setAttributes({ b: 2 }).addEvent('c').addLink({ context: span.spanContext() })
+    span.addLinks([]).setStatus({ code: SpanStatusCode.ERROR }).updateName('other').recordException('failed')
+    span.end()
   })
 
   it('is made of a pool of another copy of pg, too, and of nothing else', () => {

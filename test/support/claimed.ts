@@ -26,7 +26,7 @@ export async function markClaimed(
     `with claim as (
        insert into forge.job_claim (token, node, epoch, ids, at)
        values ($1, $2, $3, $4, clock_timestamp() - $5 * interval '1 ms') returning token, node, epoch, ids, at)
-     update forge.job set state = 3, token = claim.token, node = claim.node, epoch = claim.epoch, claimed_at = claim.at,
+     update forge.job set state = 3, stage = 2, token = claim.token, node = claim.node, epoch = claim.epoch, claimed_at = claim.at,
             attempt = 1, claims = 1 ${columns.join('')}
      from claim where id = any (claim.ids)`,
     [token, node, epoch, ids, agoMs, ...Object.values(set)],

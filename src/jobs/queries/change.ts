@@ -54,6 +54,7 @@ export const endLocked = statement<{ id: string; gates: string[] | null }>(
 
 /** A job with gates has to pass them again before it runs. */
 const startsBlocked = 'gates[1] is not null'
+const firstStage = `case when ${startsBlocked} then 1 else 2 end`
 
 /**
  * Brings finished jobs back with fresh attempts: out of history, into the hot table, under the same id. $1 ids, $2 the
@@ -73,9 +74,9 @@ export const retryFinished = statement<{ id: string; gates: string[] | null }>(
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, state, expires_on, -count(*) from taken group by 1, 2, 3
   )
-  insert into ${s}.job (id, lane, state, gate, priority, attempts_max, claims, run_at, due, created_at, input, errors,
+  insert into ${s}.job (id, lane, state, stage, gate, priority, attempts_max, claims, run_at, due, created_at, input, errors,
          gates, tags, parent)
-  select id, lane, case when ${startsBlocked} then 1 else 2 end, gates[1], priority, attempts_max, claims,
+  select id, lane, ${firstStage}, ${firstStage}, gates[1], priority, attempts_max, claims,
          clock_timestamp(), clock_timestamp() + (100 - priority) * interval '6 s', created_at, input, errors,
          gates, tags, parent
   from taken order by id
@@ -115,8 +116,9 @@ export const rescheduleJobs = statement<{ id: string; state: number; queue: stri
   'forge_reschedule_jobs',
   (s) => `
   with chosen as (
-    select id, new_run_at, new_run_at > clock_timestamp() as later from (
-      select id, coalesce(clock_timestamp() + $3::float8 * interval '1 ms', $4::timestamptz, run_at) as new_run_at
+    select id, new_run_at, new_run_at > clock_timestamp() as later, stage_now from (
+      select id, case when state in (1, 2) then state else ${firstStage} end as stage_now,
+             coalesce(clock_timestamp() + $3::float8 * interval '1 ms', $4::timestamptz, run_at) as new_run_at
       from ${s}.job where id = any($1::uuid[]) and state = any($2::smallint[]) and state <> 3
       order by id for update skip locked
     ) as locked
@@ -124,9 +126,8 @@ export const rescheduleJobs = statement<{ id: string; state: number; queue: stri
     update ${s}.job
        set run_at = new_run_at, priority = coalesce($5::smallint, priority),
            due = new_run_at + (100 - coalesce($5::smallint, priority)) * interval '6 s',
-           state = case when later then case state when 4 then 4 else 0 end
-                        when state in (1, 2) then state
-                        when ${startsBlocked} then 1 else 2 end,
+           state = case when not later then stage_now when state = 4 then 4 else 0 end,
+           stage = case when later then 0 else stage_now end,
            gate = case when later then null when state in (1, 2) then gate else gates[1] end
       from chosen where job.id = chosen.id
     returning job.id, job.lane, job.state, job.gates

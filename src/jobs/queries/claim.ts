@@ -6,6 +6,8 @@ import { type QueuesSeen, queuesSeen } from './queues.js'
 
 export interface ClaimedRow {
   readonly id: string
+  /** Where its row stands, as long as nothing writes to it: '(page,item)'. */
+  readonly tid: string
   readonly lane: number
   readonly attempt: number
   readonly attempts_max: number
@@ -24,9 +26,12 @@ export interface ClaimedRow {
  * order, most due first; null when nothing was claimed.
  */
 export interface TripRow {
-  /** Ids, joined by commas. */
+  /** Ids (36 characters each) followed by the tid of the row, joined by semicolons. */
   readonly ids: string | null
-  /** JSON array, two numbers to a job: its lane, and attempts_max * 65536 + attempt. */
+  /** Of all of them where `facts` is null: the lane, and attempts_max * 65536 + attempt. */
+  readonly lane: number | null
+  readonly fact: number | null
+  /** JSON array, these two numbers to a job, where they differ. */
   readonly facts: string | null
   /**
    * JSON array, three values to a lane: lane, due and id of the last that was taken of it. Due in epoch seconds, exact to
@@ -36,8 +41,9 @@ export interface TripRow {
   /** JSON array. */
   readonly inputs: string | null
   /** Those of which there is more to say than that; of the others every claim was an attempt. */
-  readonly odd:
-    readonly Pick<ClaimedRow, 'id' | 'claims' | 'crashes' | 'cancelled' | 'gates' | 'big'>[] | null
+  readonly odd: readonly Pick<ClaimedRow, 'id' | 'claims' | 'crashes' | 'cancelled' | 'gates'>[] | null
+  /** Ids of those whose input was too large to come along, joined by commas. */
+  readonly big: string | null
   /** Ids of jobs handed in whose claim was not the current one, joined by commas. */
   readonly missed: string | null
   /** `lane:rows seen` of lanes with any, joined by commas; null where lanes are not merged. */
@@ -100,32 +106,35 @@ const take = (s: string, heads: string): string => `
        set state = 3, token = $3::uuid, node = $1::uuid, epoch = $2::uuid, claimed_at = clock_timestamp(),
            attempt = attempt + 1, claims = claims + 1, progress = null
      where ctid = any (array(${heads}))
-    returning id, lane, attempt, attempts_max, crashes, claims, due, cancel_at is not null as cancelled, gates,
-              input`
+    returning id, ctid as tid, lane, attempts_max * 65536 + attempt as fact, due, input,
+              case when crashes > 0 or claims <> attempt or cancel_at is not null or gates is not null
+                   then json_build_object('id', id, 'claims', claims, 'crashes', crashes, 'cancelled', cancel_at is not null,
+                                          'gates', gates) end as odd`
 
 /** Those that were taken stand in a row of their own, by which they are found when this node dies. */
 const noteClaim = (s: string): string => `
     insert into ${s}.job_claim (token, node, epoch, ids)
     select $3::uuid, $1::uuid, $2::uuid, array_agg(id) from taken having count(*) > 0`
 
-const lastOfOne = `concat('[', max(lane), ',', date_part('epoch', max(due)), ',"', right(string_agg(id::text, ','), 36), '"]')`
+const lastOfOne = `concat('[', max(lane), ',', date_part('epoch', max(due)), ',"', (array_agg(id))[count(*)], '"]')`
 const lastOfEach = `(
              select concat('[', string_agg(concat(lane, ',', due, ',"', id, '"'), ','), ']')
              from (select distinct on (lane) lane, date_part('epoch', due) as due, id from taken
                    order by lane, due desc, id desc) as each)`
 
 /**
- * Two numbers to a job are a text that costs a tenth of the claim less than five. An input is big when it takes much room
- * as it is stored, or (compressed there) as text.
+ * What all have in common is said once: a text of numbers to each job costs a tenth of the claim. An input is big when it
+ * takes much room as it is stored, or (compressed there) as text.
  */
 const lists = (lasts: string): string => `
-    select string_agg(id::text, ',') as ids,
-           '[' || string_agg(concat_ws(',', lane, attempts_max * 65536 + attempt), ',') || ']' as facts,
+    select string_agg(concat(id, tid), ';') as ids, max(lane) as lane, max(fact) as fact,
+           case when min(lane) < max(lane) or min(fact) < max(fact)
+                then (select concat('[', string_agg(concat_ws(',', lane, fact), ',' order by due, id), ']') from taken)
+           end as facts,
            ${lasts} as lasts,
            '[' || string_agg(coalesce(inline, 'null'), ',') || ']' as inputs,
-           json_agg(json_build_object('id', id, 'claims', claims, 'crashes', crashes, 'cancelled', cancelled,
-                                      'gates', gates, 'big', inline is null))
-             filter (where crashes > 0 or cancelled or inline is null or gates is not null or claims <> attempt) as odd
+           json_agg(odd) filter (where odd is not null) as odd,
+           string_agg(id::text, ',') filter (where inline is null) as big
     from (
       select *, case when octet_length(json) <= ${inputBytesInline} then json end as inline
       from (select *, case when pg_column_size(input) <= ${inputBytesInline} then input::text end as json
@@ -155,7 +164,7 @@ export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(ofOneL
 export const claimJobsOfLanes = statement<TripRow>('forge_claim_jobs_of_lanes', claimOnly(ofSeveralLanes))
 export const claimMergedJobs = statement<TripRow>('forge_claim_merged_jobs', claimOnly(ofMergedLanes))
 
-/** The same, and hands in finished jobs on the way: one round trip, one commit. $10 to $15 as of `completeJobs`. */
+/** The same, and hands in finished jobs on the way: one round trip, one commit. $10 to $16 as of `completeJobs`. */
 export const exchangeJobs = statement<TripRow>('forge_exchange_jobs', exchange(ofOneLane))
 export const exchangeJobsOfLanes = statement<TripRow>(
   'forge_exchange_jobs_of_lanes',

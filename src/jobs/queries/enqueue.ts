@@ -48,8 +48,8 @@ const dueAt = (at: string, priority: string): string => `${at} + (100 - ${priori
 export const insertJob = statement<{ due_s: number }>(
   'forge_insert_job',
   (s) => `
-  insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input)
-  values ($1, $2, 2, $3, $4, statement_timestamp(), ${dueAt('statement_timestamp()', '$3::smallint')}, $5)
+  insert into ${s}.job (id, lane, state, stage, priority, attempts_max, run_at, due, input)
+  values ($1, $2, 2, 2, $3, $4, statement_timestamp(), ${dueAt('statement_timestamp()', '$3::smallint')}, $5)
   returning ${seconds('due')} as due_s`,
 )
 
@@ -64,10 +64,9 @@ export const insertMany = statement<MadeRow>(
   'forge_insert_many',
   (s) => `
   with made as (
-    insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input)
-    select id, lane, case when run_at > statement_timestamp() then 0 else 2 end, priority, attempts_max, run_at,
-           ${dueAt('run_at', 'priority')}, input
-    from (${rowsOf('', '')}) as j
+    insert into ${s}.job (id, lane, state, stage, priority, attempts_max, run_at, due, input)
+    select id, lane, stage, stage, priority, attempts_max, run_at, ${dueAt('run_at', 'priority')}, input
+    from (select *, case when run_at > statement_timestamp() then 0 else 2 end as stage from (${rowsOf('', '')}) as r) as j
     returning lane, state, due
   )
   select lane, state = 0 as waits, ${seconds('min(due)')} as due_s, pg_current_xact_id()::text as xid
@@ -90,7 +89,7 @@ export const bulkTimes = statement<{ run_at: string; due: string; due_s: number;
 /** What `insertMany` inserts, for about two thirds of its cost to the server. */
 export const copyJobs = statement(
   'forge_copy_jobs',
-  (s) => `copy ${s}.job (id, lane, state, priority, attempts_max, run_at, due, input) from stdin`,
+  (s) => `copy ${s}.job (id, lane, state, stage, priority, attempts_max, run_at, due, input) from stdin`,
 )
 
 /**
@@ -100,8 +99,8 @@ export const copyJobs = statement(
 export const insertFull = statement<MadeRow & { id: string }>(
   'forge_insert_full',
   (s) => `
-  insert into ${s}.job (id, lane, state, priority, attempts_max, run_at, due, gates, gate, tags, parent, input)
-  select id, lane, state, priority, attempts_max, run_at, ${dueAt('run_at', 'priority')}, gates,
+  insert into ${s}.job (id, lane, state, stage, priority, attempts_max, run_at, due, gates, gate, tags, parent, input)
+  select id, lane, state, state, priority, attempts_max, run_at, ${dueAt('run_at', 'priority')}, gates,
          case when state = 1 then gates[1] end, tags, parent, input
   from (
     select r.id, r.lane, r.priority, r.attempts_max, r.run_at, r.gates::text[], r.tags::text[], r.parent, r.input,

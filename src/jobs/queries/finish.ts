@@ -13,8 +13,8 @@ export interface ClaimKey {
 const expiry = (keepMs: string): string =>
   `((clock_timestamp() + ${keepMs} * interval '1 ms') at time zone 'UTC')::date + 1`
 
-const carried = (table: string): string =>
-  [
+const columns = [
+  ...([
     'id',
     'lane',
     'priority',
@@ -24,42 +24,58 @@ const carried = (table: string): string =>
     'claims',
     'run_at',
     'created_at',
-    'claimed_at',
-    'token',
-  ]
-    .concat('node', 'input', 'gates', 'tags', 'parent')
+  ] as const),
+  ...(['claimed_at', 'token', 'node', 'input', 'gates', 'tags', 'parent'] as const),
+]
+
+const carried = (table: string, without: readonly (typeof columns)[number][] = []): string =>
+  columns
+    .filter((column) => !without.includes(column))
     .map((column) => (table ? `${table}.${column}` : column))
     .join(', ')
 
 /**
  * Completed jobs on their way to history, as the first part of a statement that may go on with a claim: `missed.ids`
- * are those whose claim is not the current one. Six parameters from number `n`: ids, the class of each (a number from 1),
+ * are those whose claim is not the current one, or whose row was moved. Seven parameters from number `n`: ids, the tid
+ * of each row as the claim left it (half the cost of looking it up by its id), the class of each (a number from 1),
  * results (null: all of them are null), of each class the token and the keep in ms, and tokens of claims whose jobs have
  * all ended. A row that somebody else has locked is waited for: what may hold a lock goes by `finishJobs`.
  */
 export const finishing = (s: string, n: number): string => `
   done as (
-    select d.id, d.result, ($${n + 3}::uuid[])[d.class] as token, ($${n + 4}::float8[])[d.class] as keep_ms
-    from unnest($${n}::uuid[], $${n + 1}::int[], $${n + 2}::jsonb[]) as d(id, class, result)
+    select d.id, d.tid, d.result, ($${n + 4}::uuid[])[d.class] as token,
+           (array(select case when k.ms > 0 then ${expiry('k.ms')} end
+                  from unnest($${n + 5}::float8[]) with ordinality as k(ms, n) order by k.n))[d.class] as expires_on
+    from unnest($${n}::uuid[], $${n + 1}::tid[], $${n + 2}::int[], $${n + 3}::jsonb[]) as d(id, tid, class, result)
   ), gone as (
-    delete from ${s}.job using done where job.id = done.id and job.token = done.token and job.state = 3
-    returning ${carried('job')}, job.errors, done.result, done.keep_ms, ${expiry('done.keep_ms')} as expires_on
+    delete from ${s}.job using done where job.ctid = done.tid and job.id = done.id and job.token = done.token
+    -- What is read more than once comes first: the rest of the row is not looked at then.
+    returning job.lane, done.expires_on, ${carried('job', ['lane'])}, job.errors, done.result
   ), kept as (
-    insert into ${s}.job_history (${carried('')}, state, errors, result, expires_on)
-    select ${carried('')}, 5, errors, result, expires_on from gone where keep_ms > 0
+    insert into ${s}.job_history (lane, expires_on, ${carried('', ['lane'])}, errors, result, state)
+    select gone.*, 5 from gone where expires_on is not null
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
-    select lane, 5, expires_on, count(*) from gone where keep_ms > 0 group by lane, expires_on
+    -- Mostly all are of one lane and one day: then nothing is grouped.
+    select * from (
+      select min(lane), 5, min(expires_on), count(*) as n from gone where expires_on is not null
+      having min(lane) = max(lane) and min(expires_on) = max(expires_on)
+    ) as alike
+    union all
+    select lane, 5, expires_on, count(*) from gone
+    where expires_on is not null
+      and (select min(lane) < max(lane) or min(expires_on) < max(expires_on) from gone where expires_on is not null)
+    group by lane, expires_on
   ), spent as (
-    delete from ${s}.job_claim where token = any ($${n + 5}::uuid[])
+    delete from ${s}.job_claim where token = any ($${n + 6}::uuid[])
   ), missed as (
     -- Hardly ever any: counting costs less than looking for them.
     select case when (select count(*) from gone) < cardinality($${n}::uuid[])
-                then (select string_agg(id::text, ',') from done
-                      where not exists (select from gone where gone.id = done.id)) end as ids
+                then (select string_agg(d.id::text, ',') from unnest($${n}::uuid[]) as d(id)
+                      where not exists (select from gone where gone.id = d.id)) end as ids
   )`
 
-/** Hands in completed jobs when there is nothing to claim. $1 to $6 as of `finishing`. */
+/** Hands in completed jobs when there is nothing to claim. $1 to $7 as of `finishing`. */
 export const completeJobs = statement<{ missed: string | null }>(
   'forge_complete_jobs',
   (s) => `with ${finishing(s, 1)} select ids as missed from missed`,
@@ -122,7 +138,7 @@ export const putBackJobs = statement<ClaimKey>(
     for update of job skip locked
   )
   update ${s}.job
-     set state = b.state, attempt = job.attempt - b.refund,
+     set state = b.state, stage = case when b.state = 2 then 2 else 0 end, attempt = job.attempt - b.refund,
          run_at = case when b.state = 2 then job.run_at else b.at end,
          due = case when b.state = 2 then job.due else b.at + (100 - job.priority) * interval '6 s' end,
          errors = ${keepErrors('job.errors', 'b.error')},
@@ -160,11 +176,11 @@ export const lockClaim = statement<{ id: string }>(
   from ${s}.job where id = $1::uuid and token = $2::uuid and state = 3 for update`,
 )
 
-export const saveProgress = statement<{ id: string }>(
+export const saveProgress = statement<{ tid: string }>(
   'forge_save_progress',
   (s) => `
   update ${s}.job set progress = $3::jsonb
   where id = $1 and token = $2 and id in (
     select id from ${s}.job where id = $1 and token = $2 and state = 3 for update skip locked)
-  returning id`,
+  returning ctid::text as tid`,
 )

@@ -5,7 +5,8 @@ import { statement } from '../../database/index.js'
  * that was put off, is new, or comes back from history, sets them so; a job that keeps its place (handed back,
  * rescued) becomes available without passing its gates again.
  */
-export const comesUp = `state = case when gates is null then 2 else 1 end, gate = gates[1]`
+export const comesUp = `
+  state = case when gates is null then 2 else 1 end, stage = case when gates is null then 2 else 1 end, gate = gates[1]`
 
 /** Waiting jobs whose time has come: available, or in front of their first gate. By lane, and the gates to ask for. */
 export const promoteDue = statement<{ lane: number; n: number; gates: string[] | null }>(
