@@ -14,32 +14,61 @@ export interface Position {
 /** How one lane is read in a claim. */
 export interface Reading {
   readonly lane: ServedLane
+  /** So many are taken at most; 0: only what comes next is looked up. */
   readonly reads: number
   /** Null: from the start. */
   readonly from: Position | null
+  /** Jobs that are due later than this (epoch seconds) are left: another lane may hold more urgent ones. */
+  readonly until: number
 }
 
 /** How the lanes of one queue are read in a claim that takes `n` of its jobs at most. */
 export interface Plan {
+  readonly queue: string
   readonly readings: readonly Reading[]
   readonly n: number
+}
+
+/** What the reading of a lane brought. */
+export interface Found {
+  readonly took: number
+  /** The last that was taken. */
+  readonly last: Position | null
+  /** What comes next, where less was taken than asked for. Null then: there is nothing. */
+  readonly next: Position | null
 }
 
 interface LaneState {
   readonly lane: ServedLane
   /** It may hold work that was not claimed. */
   maybe: boolean
+  /** Nothing that is known to be there is due before this (epoch seconds); -Infinity: not known. */
+  bound: number
   /** What stands before this was claimed, or is found by the next sweep. */
   from: Position | null
-  /** The lowest due that was announced since it was last read. */
-  announced: number
+  /** How many of it a claim takes, if there is nothing more urgent. */
+  depth: number
   /** It was read from a position since the last sweep. */
   unswept: boolean
   sweptMs: number
 }
 
-/** Lanes that share a queue are read four deep at least, and together about twice as deep as is taken. */
-const readsMin = 4
+/**
+ * Jobs of one queue start in the order of their due, exact to this many seconds between lanes: half a step of priority,
+ * so that of two jobs that came at the same time the more urgent is the first. Where hardly anything is that urgent, a
+ * claim that has room reaches further.
+ */
+const slackMin = 3
+const slackMax = 60
+const depthFirst = 8
+const depthMin = 2
+const depthMax = 500
+/** A lane that has more, due later than the claim reached, keeps so much of its depth. */
+const depthKept = 0.75
+/** In one claim. */
+const lanesMax = 100
+/** Lanes whose turn has not come and that are swept in passing. */
+const looksMax = 4
 /** A sweep takes at most a twentieth of the time. */
 const sweepShare = 20
 const sweepMsMin = 25
@@ -50,9 +79,15 @@ const sweepMsMax = 1_000
  * until a vacuum, or for as long as an old snapshot is held; a claim that starts behind the last claimed position does
  * not walk them. What comes in before that position (more urgent, put back, committed late) is told by its wake-up, or
  * found by a sweep from the start, at most every 20 times the time that a trip takes.
+ *
+ * The lanes of a queue are read in the order of their most urgent job, as deep as they are known to be, until the claim
+ * has its fill: few of many, and no job that is due much later than the most urgent of all. So a claim of many lanes costs
+ * hardly more than one of a single lane, and the order of urgency holds across all of them.
  */
 export class Frontier {
   #lanes = new Map<number, LaneState>()
+  /** By queue, in seconds. */
+  readonly #slack = new Map<string, number>()
   #sweepMs = sweepMsMin
 
   get lanes(): readonly ServedLane[] {
@@ -83,7 +118,7 @@ export class Frontier {
       const state = this.#lanes.get(id)
       if (!state) continue
       state.maybe = true
-      state.announced = Math.min(state.announced, due ?? Number.NEGATIVE_INFINITY)
+      state.bound = Math.min(state.bound, due ?? Number.NEGATIVE_INFINITY)
       lower(state)
     }
   }
@@ -95,52 +130,85 @@ export class Frontier {
     return queues
   }
 
-  /**
-   * How to read the lanes of one queue, of which `n` jobs are wanted: all that may hold work, however many, since any of
-   * them may hold the most urgent.
-   */
+  /** How to read the lanes of one queue, of which `n` jobs are wanted. */
   plan(queue: string, n: number, nowMs: number): Plan {
     const states = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
-    const reads = states.length > 1 ? Math.max(readsMin, Math.ceil((2 * n) / states.length)) : n
-    const readings = states.map((state) => {
-      const sweeps = this.#isToSweep(state, nowMs)
-      state.maybe = false
-      state.announced = Number.POSITIVE_INFINITY
-      state.unswept = !sweeps && (state.unswept || state.from !== null)
-      if (sweeps) state.sweptMs = nowMs
-      return { lane: state.lane, reads, from: sweeps ? null : state.from }
-    })
-    return { readings, n }
+    const [only, second] = states
+    if (only && !second)
+      return { queue, n, readings: [this.#reading(only, n, Number.POSITIVE_INFINITY, nowMs)] }
+    const unknown = states.filter(({ bound }) => bound === Number.NEGATIVE_INFINITY)
+    if (unknown.length > 0) return { queue, n, readings: this.#looks(unknown.slice(0, lanesMax), nowMs) }
+    states.sort((one, other) => one.bound - other.bound)
+    const first = (states[0] as LaneState).bound
+    const far = first + (this.#slack.get(queue) ?? slackMin)
+    const reads: number[] = []
+    for (let left = n; left > 0 && reads.length < lanesMax; left -= reads.at(-1) ?? 0) {
+      const state = states[reads.length]
+      if (!state || state.bound > far) break
+      reads.push(Math.min(left, state.depth))
+    }
+    const until = Math.min(far, (states[reads.length]?.bound ?? far) + slackMin)
+    const readings = reads.map((each, at) => this.#reading(states[at] as LaneState, each, until, nowMs))
+    const overdue = states
+      .slice(readings.length)
+      .filter((state) => this.#isToSweep(state, nowMs))
+      .sort((one, other) => one.sweptMs - other.sweptMs)
+    return { queue, n, readings: [...readings, ...this.#looks(overdue.slice(0, looksMax), nowMs)] }
+  }
+
+  #looks(states: readonly LaneState[], nowMs: number): Reading[] {
+    return states.map((state) => this.#reading(state, 0, Number.NEGATIVE_INFINITY, nowMs))
+  }
+
+  #reading(state: LaneState, reads: number, until: number, nowMs: number): Reading {
+    const sweeps = this.#isToSweep(state, nowMs)
+    state.maybe = false
+    state.bound = Number.POSITIVE_INFINITY
+    state.unswept = !sweeps && (state.unswept || state.from !== null)
+    if (sweeps) state.sweptMs = nowMs
+    return { lane: state.lane, reads, from: sweeps ? null : state.from, until }
   }
 
   #isToSweep({ sweptMs }: LaneState, nowMs: number): boolean {
     return nowMs - sweptMs >= this.#sweepMs
   }
 
-  /** What a reading brought: whether the lane was read to its end, and the last position taken. */
-  read(reading: Reading, exhausted: boolean, last: Position | null): void {
-    const state = this.#lanes.get(reading.lane.id)
-    if (!state) return
-    if (!exhausted) state.maybe = true
-    // Also after a sweep that took its fill before the old position: the way between is still to be read.
-    if (last) state.from = last
-    lower(state)
+  /** What a claim brought of each lane. */
+  read({ queue, n, readings }: Plan, found: ReadonlyMap<number, Found>): void {
+    let took = 0
+    let filled = false
+    for (const reading of readings) {
+      const each = found.get(reading.lane.id) ?? nothing
+      this.#note(reading, each)
+      took += each.took
+      filled ||= reading.reads > 0 && each.took >= reading.reads
+    }
+    // All that was near enough was taken, and there was room for more.
+    const thin = took * 2 < n && !filled && readings.some(({ reads }) => reads > 0)
+    this.#slack.set(queue, thin ? Math.min((this.#slack.get(queue) ?? slackMin) * 4, slackMax) : slackMin)
   }
 
-  /**
-   * All that a reading saw was locked by others, and it did not see everything: what may lie behind is read with the next
-   * sweep, since those who hold the locks may take one of them each.
-   */
-  passedOver({ lane }: Reading): void {
+  /** What was announced meanwhile stands. */
+  #note({ lane, reads }: Reading, { took, last, next }: Found): void {
     const state = this.#lanes.get(lane.id)
-    if (state) state.unswept = true
+    if (!state) return
+    const filled = reads > 0 && took >= reads
+    if (filled) state.depth = Math.min(Math.max(state.depth, 2 * reads), depthMax)
+    else if (reads === state.depth)
+      state.depth = Math.max(took + 1, depthMin, next ? Math.ceil(reads * depthKept) : 0)
+    // Also after a sweep that took its fill before the old position: the way between is still to be read.
+    const ahead = filled ? last : next
+    state.from = ahead ?? last ?? state.from
+    if (ahead) state.maybe = true
+    lower(state)
+    state.bound = Math.min(state.bound, ahead?.due ?? Number.POSITIVE_INFINITY)
   }
 
   /** A trip failed: what it was to read is still unread. */
   unread(readings: readonly Reading[]): void {
     for (const { lane } of readings) {
       const state = this.#lanes.get(lane.id)
-      if (state) state.maybe = true
+      if (state) Object.assign(state, { maybe: true, bound: Number.NEGATIVE_INFINITY })
     }
   }
 
@@ -164,18 +232,20 @@ export class Frontier {
   }
 }
 
+const nothing: Found = { took: 0, last: null, next: null }
 const firstId = '00000000-0000-0000-0000-000000000000'
 const unread = {
   maybe: true,
+  bound: Number.NEGATIVE_INFINITY,
   from: null,
-  announced: Number.POSITIVE_INFINITY,
+  depth: depthFirst,
   unswept: false,
   sweptMs: Number.NEGATIVE_INFINITY,
 }
 
 /** Not behind what was announced; an announcement names a second, or no time at all. */
 function lower(state: LaneState): void {
-  if (!state.from || state.announced >= state.from.due) return
-  const { announced: due } = state
+  if (!state.from || state.bound >= state.from.due) return
+  const { bound: due } = state
   state.from = Number.isFinite(due) ? { due, id: firstId } : null
 }

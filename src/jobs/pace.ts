@@ -37,7 +37,7 @@ export class Pace {
     this.#stalled.add(queue)
   }
 
-  /** A claim of the queue brought all it asked for: the next may ask for more. */
+  /** A claim of the queue brought most of what it asked for: the next may ask for more. */
   grow(queue: string, size: number): void {
     this.#allowed.set(queue, Math.min((this.#allowed.get(queue) ?? size * 4) * 4, aheadMax))
   }

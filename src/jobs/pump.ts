@@ -4,7 +4,7 @@ import { isConnectionError, isForgeError, messageOf, type Timer } from '../kerne
 import type { Runtime } from '../runtime/index.js'
 import type { Claims } from './claims.js'
 import type { Finisher } from './complete.js'
-import type { Frontier, Plan, Reading } from './frontier.js'
+import type { Found, Frontier, Plan } from './frontier.js'
 import { batchMax, type Pace } from './pace.js'
 import type { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
@@ -193,22 +193,18 @@ export class Pump {
     return brought
   }
 
-  #note(wanted: readonly Plan[], { rows, lasts, seen }: Brought): void {
+  #note(wanted: readonly Plan[], { rows, lasts, nexts }: Brought): void {
     const { frontier, pace, slots } = this.#parts
     const taken = new Map<number, number>()
     for (const { lane } of rows) taken.set(lane, (taken.get(lane) ?? 0) + 1)
-    for (const { readings, n } of wanted) {
-      let got = 0
-      for (const reading of readings) {
-        const took = taken.get(reading.lane.id) ?? 0
-        got += took
-        // A trip that took nothing at all found only what others hold: another at once would find no more.
-        const exhausted = rows.length === 0 || isExhausted(reading, took, seen)
-        frontier.read(reading, exhausted, lasts.get(reading.lane.id) ?? null)
-        if (rows.length === 0 && seen?.has(reading.lane.id)) frontier.passedOver(reading)
-      }
-      const { queue } = (readings[0] as Reading).lane
-      if (got >= n) pace.grow(queue, slots.size(queue))
+    for (const plan of wanted) {
+      const found = plan.readings.map(({ lane: { id } }): [number, Found] => {
+        return [id, { took: taken.get(id) ?? 0, last: lasts.get(id) ?? null, next: nexts.get(id) ?? null }]
+      })
+      frontier.read(plan, new Map(found))
+      const got = found.reduce((sum, [, { took }]) => sum + took, 0)
+      // One of several lanes may turn out shorter than it was.
+      if (got * 2 >= plan.n) pace.grow(plan.queue, slots.size(plan.queue))
     }
   }
 
@@ -221,12 +217,6 @@ export class Pump {
     if (done.length === 0 || doubted)
       this.#notBeforeMs = clock.monotonicMs() + Math.min(100 * 2 ** this.#failures++, pauseMsMax)
   }
-}
-
-function isExhausted({ lane, reads }: Reading, taken: number, seen: Brought['seen']): boolean {
-  if (!seen) return taken < reads
-  const n = seen.get(lane.id) ?? 0
-  return n < reads && taken >= n
 }
 
 /** One trip brings `batchMax` jobs: if more is wanted, each queue gets its share by weight, and one job at least. */

@@ -6,11 +6,9 @@ import {
   type ClaimedRow,
   claimJobs,
   claimJobsOfLanes,
-  claimMergedJobs,
   claimSuspect,
   exchangeJobs,
   exchangeJobsOfLanes,
-  exchangeMergedJobs,
   type TripRow,
 } from './queries/claim.js'
 import { completeJobs } from './queries/finish.js'
@@ -41,8 +39,8 @@ export interface Brought {
   readonly token: string
   /** Ids of handed-in jobs that were not accepted. */
   readonly missed: ReadonlySet<string>
-  /** Where lanes were merged: rows seen in those with any. */
-  readonly seen: ReadonlyMap<number, number> | null
+  /** Of each lane of which less was taken than asked for, what comes next there; of a lane that was alone it is not asked. */
+  readonly nexts: ReadonlyMap<number, Position>
 }
 
 /**
@@ -59,19 +57,17 @@ export async function trip(
   const completion = done.length > 0 ? [...completionValues(done), literal(spent)] : []
   if (wanted.length === 0) {
     const [row] = await session.run(completeJobs, completion)
-    return { rows: [], lasts: new Map(), token, missed: split(row?.missed), seen: null }
+    return { rows: [], lasts: new Map(), token, missed: split(row?.missed), nexts: new Map() }
   }
-  const shape = shapeOf(wanted)
   const claim = [nodeId, epoch, token, ...claimValues(wanted)]
-  const [row] = await session.run(statementFor(shape, done.length > 0), [...claim, ...completion])
+  const [row] = await session.run(statementFor(wanted, done.length > 0), [...claim, ...completion])
   const rows = row ? readRows(row) : []
-  const lasts = row && rows.length > 0 ? readLasts(row) : new Map<number, Position>()
   return {
     rows,
-    lasts,
+    lasts: lastsOf(rows, row?.lasts),
     token,
     missed: split(row?.missed),
-    seen: shape === 'merged' ? counts(row?.seen) : null,
+    nexts: positions(row?.nexts),
   }
 }
 
@@ -88,20 +84,22 @@ export async function fetchSuspect(
 
 const idLength = 36
 
-function readRows({ ids, lane, fact, facts, inputs, odd, big }: TripRow): ClaimedRow[] {
-  if (ids === null || inputs === null) return []
-  const numbers = facts === null ? null : (JSON.parse(facts) as number[])
-  const values = JSON.parse(inputs) as unknown[]
+function readRows(row: TripRow): ClaimedRow[] {
+  const { ids, odd, big } = row
+  if (ids === null || row.inputs === null) return []
+  const lanes = numbers(row.lanes)
+  const facts = numbers(row.facts)
+  const inputs = JSON.parse(row.inputs) as unknown[]
   const rows = ids.split(';').map((idAndTid, index) => {
-    const attempts = (numbers ? numbers[index * 2 + 1] : fact) as number
+    const attempts = (facts ? facts[index] : row.fact) as number
     return {
       id: idAndTid.slice(0, idLength),
       tid: idAndTid.slice(idLength),
-      lane: (numbers ? numbers[index * 2] : lane) as number,
+      lane: (lanes ? lanes[index] : row.lane) as number,
       attempt: attempts & 0xffff,
       attempts_max: attempts >> 16,
       claims: attempts & 0xffff,
-      input: values[index],
+      input: inputs[index],
       crashes: 0,
       cancelled: false,
       gates: null,
@@ -114,25 +112,32 @@ function readRows({ ids, lane, fact, facts, inputs, odd, big }: TripRow): Claime
   return rows.map((row) => ({ ...row, ...more.get(row.id), big: large.has(row.id) }))
 }
 
-function readLasts({ lasts }: TripRow): Map<number, Position> {
-  const values = JSON.parse(lasts ?? '[]') as (number | string)[]
+/** The rows come most due first: the last one of a lane has its due. */
+function lastsOf(rows: readonly ClaimedRow[], json: string | null | undefined): Map<number, Position> {
+  const found = new Map<number, Position>()
+  if (rows.length === 0) return found
+  const dues = JSON.parse(json ?? '[]') as number[]
+  const ids = new Map(rows.map(({ lane, id }) => [lane, id]))
+  for (let at = 0; at < dues.length; at += 2) {
+    const lane = dues[at] as number
+    found.set(lane, { due: dues[at + 1] as number, id: ids.get(lane) ?? '' })
+  }
+  return found
+}
+
+/** JSON array, three values to a lane: lane, due, id. */
+function positions(json: string | null | undefined): Map<number, Position> {
+  const values = JSON.parse(json ?? '[]') as (number | string)[]
   const found = new Map<number, Position>()
   for (let at = 0; at < values.length; at += 3)
     found.set(values[at] as number, { due: values[at + 1] as number, id: values[at + 2] as string })
   return found
 }
 
-type Shape = 'one' | 'several' | 'merged'
-
-function shapeOf(wanted: readonly Plan[]): Shape {
-  if (wanted.some(({ readings }) => readings.length > 1)) return 'merged'
-  return wanted.length === 1 ? 'one' : 'several'
-}
-
-function statementFor(shape: Shape, handsIn: boolean): Statement<TripRow> {
-  if (shape === 'merged') return handsIn ? exchangeMergedJobs : claimMergedJobs
-  if (shape === 'several') return handsIn ? exchangeJobsOfLanes : claimJobsOfLanes
-  return handsIn ? exchangeJobs : claimJobs
+function statementFor(wanted: readonly Plan[], handsIn: boolean): Statement<TripRow> {
+  const alone = wanted.length === 1 && wanted[0]?.readings.length === 1
+  if (alone) return handsIn ? exchangeJobs : claimJobs
+  return handsIn ? exchangeJobsOfLanes : claimJobsOfLanes
 }
 
 /*
@@ -166,24 +171,19 @@ function completionValues(done: readonly Completed[]): unknown[] {
 const start = { due: 0, id: '00000000-0000-0000-0000-000000000000' }
 
 function claimValues(wanted: readonly Plan[]): unknown[] {
-  const each = wanted.flatMap(({ readings, n }, queue) =>
-    readings.map((reading) => ({ ...reading, n, queue })),
-  )
+  const each = wanted.flatMap(({ readings }) => readings)
   return [
     literal(each.map(({ lane }) => lane.id)),
-    literal(each.map(({ queue }) => queue)),
-    literal(each.map(({ n }) => n)),
     literal(each.map(({ reads }) => reads)),
     literal(each.map(({ from }) => (from ?? start).due)),
     literal(each.map(({ from }) => (from ?? start).id)),
+    literal(each.map(({ until }) => until)),
   ]
 }
 
+const numbers = (list: string | null): number[] | null =>
+  list === null ? null : (JSON.parse(`[${list}]`) as number[])
+
 function split(ids: string | null | undefined): Set<string> {
   return new Set(ids ? ids.split(',') : [])
-}
-
-function counts(seen: string | null | undefined): Map<number, number> {
-  const pairs = seen ? seen.split(',').map((pair) => pair.split(':').map(Number) as [number, number]) : []
-  return new Map(pairs)
 }

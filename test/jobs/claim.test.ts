@@ -37,9 +37,14 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
   const start = { due: 0, id: nobody }
   const claimWith = async (as: { epoch?: string; free?: number; from?: Session } = {}) => {
     const free = as.free ?? 10
-    const reading = { lane: { id: lane?.id ?? 0, queue: id, name: id }, reads: free, from: start }
+    const reading = {
+      lane: { id: lane?.id ?? 0, queue: id, name: id },
+      reads: free,
+      from: start,
+      until: Number.POSITIVE_INFINITY,
+    }
     const member = { nodeId: id, epoch: as.epoch ?? epoch }
-    const load = { done: [], spent: [], wanted: [{ n: free, readings: [reading] }] }
+    const load = { done: [], spent: [], wanted: [{ queue: id, n: free, readings: [reading] }] }
     return trip(as.from ?? session, member, load)
   }
   const claim = async (as?: Parameters<typeof claimWith>[0]) => (await claimWith(as)).rows

@@ -1,7 +1,8 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
-import { Frontier } from '../../src/jobs/frontier.js'
+import { randomFrom } from '../testing/random.js'
+import { type Found, Frontier } from '../../src/jobs/frontier.js'
 import { Roster } from '../../src/jobs/roster.js'
 import type { JobRun } from '../../src/jobs/run.js'
 import { Shelf } from '../../src/jobs/shelf.js'
@@ -65,14 +66,120 @@ describe('the shelf', () => {
   })
 })
 
+/** Lanes as the table holds them: the dues of their jobs. Reads as the statement does. */
+class Table {
+  readonly lanes = new Map<number, number[]>()
+  readonly frontier = new Frontier()
+  nowMs = 0
+
+  constructor(lanes: readonly number[][]) {
+    lanes.forEach((dues, id) =>
+      this.lanes.set(
+        id,
+        dues.toSorted((a, b) => a - b),
+      ),
+    )
+    this.frontier.serve(lanes.map((_, id) => ({ id, queue: 'q', name: `job ${id}` })))
+  }
+
+  get left(): number[] {
+    return [...this.lanes.values()].flat()
+  }
+
+  add(id: number, due: number): void {
+    this.lanes.set(
+      id,
+      [...this.#at(id), due].toSorted((a, b) => a - b),
+    )
+  }
+
+  /** One claim: what it took. */
+  claim(n: number): number[] {
+    this.nowMs += 10
+    this.frontier.sweep(this.nowMs)
+    const plan = this.frontier.plan('q', n, this.nowMs)
+    const { readings } = plan
+    const found = new Map<number, Found>()
+    expect(readings.reduce((sum, { reads }) => sum + reads, 0)).toBeLessThanOrEqual(n)
+    const all = readings.flatMap((reading) => {
+      const { id } = reading.lane
+      const visible = this.#at(id).filter((due) => due >= (reading.from?.due ?? 0))
+      const took = visible.filter((due) => due <= reading.until).slice(0, reading.reads)
+      const next = visible.find((due) => due > reading.until || reading.reads === 0) ?? null
+      const last = took.at(-1)
+      this.lanes.set(
+        id,
+        this.#at(id).filter((due) => !took.includes(due)),
+      )
+      found.set(id, {
+        took: took.length,
+        last: last === undefined ? null : position(last),
+        next: next === null ? null : position(next),
+      })
+      return took
+    })
+    this.frontier.read(plan, found)
+    return all
+  }
+
+  #at(id: number): number[] {
+    return this.lanes.get(id) ?? []
+  }
+}
+
+const position = (due: number) => ({ due, id: 'x' })
+
 describe('many lanes of one queue', () => {
-  it('are all read in each claim, since any of them may hold the most urgent job', () => {
-    const frontier = new Frontier()
-    frontier.serve(numbers(100).map((id) => ({ id, queue: 'q', name: `job ${id}` })))
-    for (const n of [20, 500]) {
-      const { readings } = frontier.plan('q', n, 0)
-      expect(readings).toHaveLength(100)
-      for (const reading of readings) frontier.read(reading, false, { due: 1_000 + reading.lane.id, id: 'x' })
+  it.each([
+    ['all at once', 1, 100],
+    ['over an hour', 3_600, 100],
+    ['one deep, the others not', 600, 3],
+  ])('are worked off in the order of urgency, nearly always exact to 3 s: %s', (_name, seconds, each) => {
+    const random = randomFrom(7)
+    const dues = (n: number) => numbers(n).map(() => 1_000 + random.fraction() * seconds)
+    const table = new Table([dues(3_000), ...numbers(80).map(() => dues(each))])
+    let total = table.left.length
+    let trips = 0
+    let late = 0
+    for (; total > 0; trips++) {
+      expect(trips).toBeLessThan(3_000)
+      const took = table.claim(trips % 3 === 0 ? 2 : 100)
+      total -= took.length
+      const apart = Math.max(...took) - Math.min(...table.left)
+      expect(apart).toBeLessThanOrEqual(60)
+      if (apart > 3) late += 1
     }
+    // When a lane is deeper than it was, once.
+    expect(late).toBeLessThan(trips / 10)
+    expect(table.left).toEqual([])
+  })
+
+  it('come first when a more urgent job is announced, and soon when it is not', () => {
+    const table = new Table(numbers(80).map((lane) => numbers(500).map((n) => 1_000 + n + lane / 100)))
+    for (const _ of numbers(20)) table.claim(100)
+    table.add(70, 900.5)
+    table.frontier.wake([70], 900)
+    expect(table.claim(10)).toEqual([900.5])
+    table.add(60, 901.5)
+    let trips = 0
+    while (!table.claim(10).includes(901.5)) expect((trips += 1)).toBeLessThan(40)
+  })
+
+  it('take few trips when they are alike', () => {
+    const table = new Table(numbers(200).map(() => numbers(250).map((n) => 1_000 + n / 250)))
+    let trips = 0
+    for (; table.left.length > 0; trips++) table.claim(500)
+    expect(trips).toBeLessThan(2 * 100 + 20)
+  })
+
+  it('are all empty in the end, and one that is announced is read at once', () => {
+    const table = new Table([[1_000], [1_001], []])
+    for (let trips = 0; table.frontier.hungry().size > 0; trips++) {
+      table.claim(10)
+      expect(trips).toBeLessThan(10)
+    }
+    table.add(2, 1_005)
+    table.frontier.wake([2], 1_005)
+    expect(table.claim(10)).toEqual([1_005])
   })
 })

@@ -28,14 +28,15 @@ export interface ClaimedRow {
 export interface TripRow {
   /** Ids (36 characters each) followed by the tid of the row, joined by semicolons. */
   readonly ids: string | null
-  /** Of all of them where `facts` is null: the lane, and attempts_max * 65536 + attempt. */
+  /** The lane of all of them, or of each, joined by commas. */
   readonly lane: number | null
+  readonly lanes: string | null
+  /** attempts_max * 65536 + attempt, of all of them, or (where they differ) of each, joined by commas. */
   readonly fact: number | null
-  /** JSON array, these two numbers to a job, where they differ. */
   readonly facts: string | null
   /**
-   * JSON array, three values to a lane: lane, due and id of the last that was taken of it. Due in epoch seconds, exact to
-   * the microsecond: the position from which the next claim reads.
+   * JSON array, two numbers to a lane: lane, and the due of the last that was taken of it, in epoch seconds, exact to the
+   * microsecond. With the id it is the position from which the next claim reads.
    */
   readonly lasts: string | null
   /** JSON array. */
@@ -46,8 +47,8 @@ export interface TripRow {
   readonly big: string | null
   /** Ids of jobs handed in whose claim was not the current one, joined by commas. */
   readonly missed: string | null
-  /** `lane:rows seen` of lanes with any, joined by commas; null where lanes are not merged. */
-  readonly seen: string | null
+  /** JSON array, three values to a lane: lane, due and id of what comes next, where less was taken than asked for. */
+  readonly nexts: string | null
 }
 
 /*
@@ -56,49 +57,28 @@ export interface TripRow {
  * after its rescue gets no rows. Lanes of paused queues are left out here, so that no claim that starts after a pause
  * takes any. Suspects are claimed one by one, by a statement of their own.
  *
- * $1 node, $2 epoch, $3 the token of this claim, $4 lanes, $5 the queue (a number) of each, $6 how many its queue takes,
- * $7 how many to read of it, $8 and $9 the position to read from (due as epoch seconds, id).
+ * $1 node, $2 epoch, $3 the token of this claim, $4 lanes, $5 how many to take of each (0: none), $6 and $7 the position to
+ * read from (due as epoch seconds, id), $8 the due up to which jobs are taken.
  */
 const served = (s: string): string => `
   served as (
-    select * from unnest($4::int[], $5::int[], $6::int[], $7::int[], $8::float8[], $9::uuid[])
-                  as l(lane, queue, cap, reads, due, id)
+    select * from unnest($4::int[], $5::int[], $6::float8[], $7::uuid[], $8::float8[]) as l(lane, reads, due, id, until)
     where ${liveLease(s, '$1::uuid', '$2::uuid')}
       and lane <> all (array(select l.id from ${s}.job_queue q join ${s}.job_lane l on l.queue = q.queue
                              where q.paused_at is not null))
   )`
 
-const head = (s: string): string => `
-      select ctid as at, due, id from ${s}.job
-      where job.lane = served.lane and job.stage = 2 and job.state = 2 and job.crashes < ${suspectCrashes}
-        and (job.due, job.id) >= (to_timestamp(served.due), served.id)
-      order by job.due, job.id limit served.reads`
+/** Available jobs of a served lane from its position on. */
+const fromPosition = `
+      job.lane = served.lane and job.stage = 2 and job.state = 2 and job.crashes < ${suspectCrashes}
+        and (job.due, job.id) >= (to_timestamp(served.due), served.id)`
 
-/** What is read is what is taken. */
-const claimSingly = (s: string): string => `${served(s)}, heads as (
-    select head.at from served cross join lateral (${head(s)} for update skip locked) as head
-  ), noted as (select null::text as seen)`
-
-/**
- * Several lanes, the most due of all: read without locks (more than is taken, since others read the same rows), merged by
- * urgency, and locked one by one in that order, with the state checked again, until there are as many as the queue takes.
- */
-const claimMerged = (s: string): string => `${served(s)}, seen as materialized (
-    select served.lane, served.queue, head.at, head.due, head.id
-    from served cross join lateral (${head(s)}) as head
-  ), heads as (
-    select mine.at from (select distinct queue, cap from served) as each cross join lateral (
-      select held.at from (
-        select at from seen where seen.queue = each.queue order by due, id limit each.cap * 2) as next
-      cross join lateral (
-        -- Not "state = 2": where statistics say that hardly anything is available (all waits at gates, say), the planner
-        -- would rather walk the whole index of available jobs than fetch this row by its place.
-        select ctid as at from ${s}.job where job.ctid = next.at and job.state + 0 = 2
-        for update skip locked) as held
-      limit each.cap) as mine
-  ), noted as (
-    select string_agg(lane || ':' || n, ',') as seen
-    from (select lane, count(*) as n from seen group by lane) as counted
+const heads = (s: string): string => `
+  heads as (
+    select head.at from served cross join lateral (
+      select ctid as at from ${s}.job
+      where ${fromPosition} and job.due <= to_timestamp(served.until)
+      order by job.due, job.id limit served.reads for update skip locked) as head
   )`
 
 const take = (s: string, heads: string): string => `
@@ -116,21 +96,13 @@ const noteClaim = (s: string): string => `
     insert into ${s}.job_claim (token, node, epoch, ids)
     select $3::uuid, $1::uuid, $2::uuid, array_agg(id) from taken having count(*) > 0`
 
-const lastOfOne = `concat('[', max(lane), ',', date_part('epoch', max(due)), ',"', (array_agg(id))[count(*)], '"]')`
-const lastOfEach = `(
-             select concat('[', string_agg(concat(lane, ',', due, ',"', id, '"'), ','), ']')
-             from (select distinct on (lane) lane, date_part('epoch', due) as due, id from taken
-                   order by lane, due desc, id desc) as each)`
-
 /**
  * What all have in common is said once: a text of numbers to each job costs a tenth of the claim. An input is big when it
  * takes much room as it is stored, or (compressed there) as text.
  */
-const lists = (lasts: string): string => `
-    select string_agg(concat(id, tid), ';') as ids, max(lane) as lane, max(fact) as fact,
-           case when min(lane) < max(lane) or min(fact) < max(fact)
-                then (select concat('[', string_agg(concat_ws(',', lane, fact), ',' order by due, id), ']') from taken)
-           end as facts,
+const lists = ({ lanes, lasts }: Pick<Claiming, 'lanes' | 'lasts'>): string => `
+    select string_agg(concat(id, tid), ';') as ids, max(lane) as lane, ${lanes} as lanes, max(fact) as fact,
+           case when min(fact) < max(fact) then (select string_agg(fact::text, ',' order by due, id) from taken) end as facts,
            ${lasts} as lasts,
            '[' || string_agg(coalesce(inline, 'null'), ',') || ']' as inputs,
            json_agg(odd) filter (where odd is not null) as odd,
@@ -141,36 +113,55 @@ const lists = (lasts: string): string => `
             from taken order by due, id) as sized
     ) as taken`
 
+/** What comes next in lanes of which less was taken than asked for. The statement's own jobs are all due by `until`. */
+const nexts = (s: string): string => `
+  ahead as (
+    select concat('[', string_agg(concat(served.lane, ',', date_part('epoch', next.due), ',"', next.id, '"'), ','), ']') as nexts
+    from served
+    left join (select lane, count(*) as n from taken group by lane) as mine on mine.lane = served.lane
+    cross join lateral (
+      select job.due, job.id from ${s}.job
+      where ${fromPosition} and (served.reads = 0 or job.due > to_timestamp(served.until))
+      order by job.due, job.id limit 1) as next
+    where served.reads = 0 or coalesce(mine.n, 0) < served.reads
+  )`
+
 interface Claiming {
-  readonly heads: (s: string) => string
+  readonly lanes: string
   readonly lasts: string
+  readonly nexts: (s: string) => string
 }
 
-const ofOneLane: Claiming = { heads: claimSingly, lasts: lastOfOne }
-const ofSeveralLanes: Claiming = { heads: claimSingly, lasts: lastOfEach }
-const ofMergedLanes: Claiming = { heads: claimMerged, lasts: lastOfEach }
+const ofOneLane: Claiming = {
+  lanes: 'null::text',
+  lasts: `concat('[', max(lane), ',', date_part('epoch', max(due)), ']')`,
+  nexts: () => `ahead as (select null::text as nexts)`,
+}
+
+const ofLanes: Claiming = {
+  lanes: `string_agg(lane::text, ',')`,
+  lasts: `(select concat('[', string_agg(concat_ws(',', lane, date_part('epoch', due)), ','), ']')
+             from (select lane, max(due) as due from taken group by lane) as each)`,
+  nexts,
+}
+
+const claiming = (s: string, claim: Claiming): string => `
+  ${served(s)}, ${heads(s)}, taken as (${take(s, 'select at from heads')}), claim as (${noteClaim(s)}),
+  ${claim.nexts(s)}, lists as (${lists(claim)})`
 
 const claimOnly = (claim: Claiming) => (s: string) => `
-  with ${claim.heads(s)}, taken as (${take(s, 'select at from heads')}),
-       claim as (${noteClaim(s)}), lists as (${lists(claim.lasts)})
-  select lists.*, null as missed, noted.seen from lists, noted`
+  with ${claiming(s, claim)} select lists.*, ahead.nexts, null as missed from lists, ahead`
 
 const exchange = (claim: Claiming) => (s: string) => `
-  with ${finishing(s, 10)}, ${claim.heads(s)}, taken as (${take(s, 'select at from heads')}),
-       claim as (${noteClaim(s)}), lists as (${lists(claim.lasts)})
-  select lists.*, missed.ids as missed, noted.seen from lists, missed, noted`
+  with ${finishing(s, 9)}, ${claiming(s, claim)}
+  select lists.*, ahead.nexts, missed.ids as missed from lists, ahead, missed`
 
 export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(ofOneLane))
-export const claimJobsOfLanes = statement<TripRow>('forge_claim_jobs_of_lanes', claimOnly(ofSeveralLanes))
-export const claimMergedJobs = statement<TripRow>('forge_claim_merged_jobs', claimOnly(ofMergedLanes))
+export const claimJobsOfLanes = statement<TripRow>('forge_claim_jobs_of_lanes', claimOnly(ofLanes))
 
-/** The same, and hands in finished jobs on the way: one round trip, one commit. $10 to $16 as of `completeJobs`. */
+/** The same, and hands in finished jobs on the way: one round trip, one commit. $9 to $15 as of `completeJobs`. */
 export const exchangeJobs = statement<TripRow>('forge_exchange_jobs', exchange(ofOneLane))
-export const exchangeJobsOfLanes = statement<TripRow>(
-  'forge_exchange_jobs_of_lanes',
-  exchange(ofSeveralLanes),
-)
-export const exchangeMergedJobs = statement<TripRow>('forge_exchange_merged_jobs', exchange(ofMergedLanes))
+export const exchangeJobsOfLanes = statement<TripRow>('forge_exchange_jobs_of_lanes', exchange(ofLanes))
 
 /** One job that lost its process before, so that it takes no neighbours with it. $1 node, $2 epoch, $3 token, $4 lanes. */
 export const claimSuspect = statement<TripRow>(
@@ -183,7 +174,7 @@ export const claimSuspect = statement<TripRow>(
        and lane <> all (array(select l.id from ${s}.job_queue q join ${s}.job_lane l on l.queue = q.queue
                               where q.paused_at is not null))
      order by due limit 1 for update skip locked`,
-  )}), claim as (${noteClaim(s)})${lists('null::text')}`,
+  )}), claim as (${noteClaim(s)})${lists({ ...ofOneLane, lasts: 'null::text' })}`,
 )
 
 /** The input of a claimed job that was too large to come along. */

@@ -56,16 +56,7 @@ export const finishing = (s: string, n: number): string => `
     select gone.*, 5 from gone where expires_on is not null
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
-    -- Mostly all are of one lane and one day: then nothing is grouped.
-    select * from (
-      select min(lane), 5, min(expires_on), count(*) as n from gone where expires_on is not null
-      having min(lane) = max(lane) and min(expires_on) = max(expires_on)
-    ) as alike
-    union all
-    select lane, 5, expires_on, count(*) from gone
-    where expires_on is not null
-      and (select min(lane) < max(lane) or min(expires_on) < max(expires_on) from gone where expires_on is not null)
-    group by lane, expires_on
+    select lane, 5, expires_on, count(*) from gone where expires_on is not null group by lane, expires_on
   ), spent as (
     delete from ${s}.job_claim where token = any ($${n + 6}::uuid[])
   ), missed as (
