@@ -20,6 +20,8 @@ export interface NodeOrders {
   readonly quiet?: boolean
   /** Flags of Node. */
   readonly execArgv?: readonly string[]
+  /** What starts Node, where it is not started directly. */
+  readonly command?: readonly string[]
   /** Added to its environment. */
   readonly env?: Readonly<Record<string, string>>
 }
@@ -27,12 +29,19 @@ export interface NodeOrders {
 /** A node of a chaos test as a real process, running from the sources. */
 export async function startNode(
   url: string,
-  { env, execArgv = [], ...orders }: NodeOrders,
+  { env, command = [], execArgv = [], ...orders }: NodeOrders,
 ): Promise<NodeProcess> {
+  const [execPath = process.execPath, ...before] = [...command, process.execPath]
   const node = spawnNode({
+    execPath,
     script: new URL('./worker.ts', import.meta.url),
     args: [JSON.stringify({ url, ...orders })],
-    execArgv: [...execArgv, '--import', new URL('../support/typescript.mjs', import.meta.url).href],
+    execArgv: [
+      ...before,
+      ...execArgv,
+      '--import',
+      new URL('../support/typescript.mjs', import.meta.url).href,
+    ],
     env: { ...process.env, NODE_ENV: 'test', ...env },
   })
   try {

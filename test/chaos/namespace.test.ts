@@ -1,0 +1,86 @@
+import { randomUUID } from 'node:crypto'
+import { beforeAll, expect, it } from 'vitest'
+import { createForge } from '../../src/index.js'
+import { checkHistory, type NodeProcess } from '../../src/testing/index.js'
+import { useDatabase } from '../support/database.js'
+import { until } from '../support/until.js'
+import { findIp, Namespace } from './namespace.js'
+import { isAbout, long, startNode, stopNode } from './nodes.js'
+import { installRecorder, readRecording } from './recorder.js'
+import type { ChaosInput } from './worker.js'
+
+const database = useDatabase()
+const ip = findIp()
+const rounds = long ? 5 : 1
+/** The long form runs at default settings. */
+const lease = long ? {} : { lease: { ms: 1_500, renewMs: 300 } }
+
+beforeAll(() => installRecorder(database.query))
+
+const seen = async (node: NodeProcess, kind: 'started' | 'aborted', id: string): Promise<number> => {
+  await node.waitForMessage((m) => isAbout(m, kind, id), { deadlineMs: 60_000 })
+  return performance.now()
+}
+
+/*
+ * A worker behind a wire of its own runs a job; the wire is cut, so that each of its connections is half-open at once, on
+ * its side and on that of the server. Another worker takes the job over; the wire is mended, and the first works again.
+ */
+it.skipIf(ip === null)(
+  `a node that falls off the network gives up its job before another has it, and comes back (${rounds} rounds)`,
+  { timeout: 300_000 },
+  async () => {
+    const forge = createForge()
+    const work = forge.job('chaos', { run: (input: ChaosInput) => input.ms })
+    await using producer = await forge.attach(null, database.pool(), { roles: ['gateway'], logger: false })
+    await using namespace = await Namespace.make(ip as string, database.url)
+    const options = {
+      roles: ['worker'],
+      queues: { chaos: { concurrency: 1 }, '*': false },
+      ...lease,
+    } as const
+    await using remote = await startNode(namespace.url, { options, command: namespace.command })
+    const enqueued: { id: string; acked: boolean }[] = []
+    const enqueue = async (ms: number): Promise<string> => {
+      const id = randomUUID()
+      await work.enqueue({ ms, holdMs: 100 }, { id, queue: 'chaos' })
+      enqueued.push({ id, acked: true })
+      return id
+    }
+    const completed = (id: string): Promise<unknown> =>
+      until(async () => (await producer.jobs.get(id))?.state === 'completed', {
+        label: 'completed',
+        deadlineMs: 60_000,
+      })
+
+    const takeovers: number[] = []
+    for (let round = 0; round < rounds; round++) {
+      const id = await enqueue(long ? 30_000 : 5_000)
+      await seen(remote, 'started', id)
+      await using local = await startNode(database.url, { options })
+      const from = performance.now()
+      namespace.cut()
+      const [abortedAt, startedAt] = await Promise.all([
+        seen(remote, 'aborted', id),
+        seen(local, 'started', id),
+      ])
+      expect(abortedAt).toBeLessThanOrEqual(startedAt)
+      takeovers.push(startedAt - from)
+      await completed(id)
+      expect(await stopNode(local)).toBe(0)
+      namespace.heal()
+      const next = await enqueue(10)
+      await seen(remote, 'started', next)
+      await completed(next)
+    }
+
+    const recording = await readRecording(database.query, enqueued)
+    const verdict = checkHistory(recording.events, { attemptsMax: 20 })
+    expect(verdict.ok, verdict.summary).toBe(true)
+    expect(recording).toMatchObject({ deadClaims: 0, staleResults: 0 })
+    process.stdout.write(
+      `off the network: taken over after ${takeovers.map((ms) => Math.round(ms)).join(', ')} ms${long ? '' : ' with a lease of 1,500 ms'}\n`,
+    )
+    expect(await stopNode(remote)).toBe(0)
+  },
+)
