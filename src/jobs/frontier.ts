@@ -42,8 +42,10 @@ interface LaneState {
   readonly lane: ServedLane
   /** It may hold work that was not claimed. */
   maybe: boolean
-  /** Nothing that is known to be there is due before this (epoch seconds); -Infinity: not known. */
+  /** Nothing that is known to be there is due before this (epoch seconds); Infinity: nothing is known to be there. */
   bound: number
+  /** It was not read yet, or something came up there, nobody said where. */
+  unsure: boolean
   /** What stands before this was claimed, or is found by the next sweep. */
   from: Position | null
   /** How many of it a claim takes, if there is nothing more urgent. */
@@ -118,7 +120,8 @@ export class Frontier {
       const state = this.#lanes.get(id)
       if (!state) continue
       state.maybe = true
-      state.bound = Math.min(state.bound, due ?? Number.NEGATIVE_INFINITY)
+      if (due === null) state.unsure = true
+      else state.bound = Math.min(state.bound, due)
       lower(state)
     }
   }
@@ -136,10 +139,11 @@ export class Frontier {
     const [only, second] = states
     if (only && !second)
       return { queue, n, readings: [this.#reading(only, n, Number.POSITIVE_INFINITY, nowMs)] }
-    const unknown = states.filter(({ bound }) => bound === Number.NEGATIVE_INFINITY)
-    if (unknown.length > 0) return { queue, n, readings: this.#looks(unknown.slice(0, lanesMax), nowMs) }
     states.sort((one, other) => one.bound - other.bound)
     const first = (states[0] as LaneState).bound
+    const unsure = states.filter((state) => state.unsure).slice(0, lanesMax)
+    if (first === Number.POSITIVE_INFINITY && unsure.length > 0)
+      return { queue, n, readings: this.#looks(unsure, nowMs) }
     const far = first + (this.#slack.get(queue) ?? slackMin)
     const reads: number[] = []
     for (let left = n; left > 0 && reads.length < lanesMax; left -= reads.at(-1) ?? 0) {
@@ -149,11 +153,15 @@ export class Frontier {
     }
     const until = Math.min(far, (states[reads.length]?.bound ?? far) + slackMin)
     const readings = reads.map((each, at) => this.#reading(states[at] as LaneState, each, until, nowMs))
-    const overdue = states
-      .slice(readings.length)
-      .filter((state) => this.#isToSweep(state, nowMs))
+    const others = states.slice(reads.length)
+    const overdue = others
+      .filter((state) => !state.unsure && this.#isToSweep(state, nowMs))
       .sort((one, other) => one.sweptMs - other.sweptMs)
-    return { queue, n, readings: [...readings, ...this.#looks(overdue.slice(0, looksMax), nowMs)] }
+    const looks = [
+      ...others.filter((state) => state.unsure).slice(0, lanesMax),
+      ...overdue.slice(0, looksMax),
+    ]
+    return { queue, n, readings: [...readings, ...this.#looks(looks, nowMs)] }
   }
 
   #looks(states: readonly LaneState[], nowMs: number): Reading[] {
@@ -163,6 +171,7 @@ export class Frontier {
   #reading(state: LaneState, reads: number, until: number, nowMs: number): Reading {
     const sweeps = this.#isToSweep(state, nowMs)
     state.maybe = false
+    state.unsure = false
     state.bound = Number.POSITIVE_INFINITY
     state.unswept = !sweeps && (state.unswept || state.from !== null)
     if (sweeps) state.sweptMs = nowMs
@@ -208,7 +217,7 @@ export class Frontier {
   unread(readings: readonly Reading[]): void {
     for (const { lane } of readings) {
       const state = this.#lanes.get(lane.id)
-      if (state) Object.assign(state, { maybe: true, bound: Number.NEGATIVE_INFINITY })
+      if (state) Object.assign(state, { maybe: true, unsure: true })
     }
   }
 
@@ -236,16 +245,16 @@ const nothing: Found = { took: 0, last: null, next: null }
 const firstId = '00000000-0000-0000-0000-000000000000'
 const unread = {
   maybe: true,
-  bound: Number.NEGATIVE_INFINITY,
+  bound: Number.POSITIVE_INFINITY,
+  unsure: true,
   from: null,
   depth: depthFirst,
   unswept: false,
   sweptMs: Number.NEGATIVE_INFINITY,
 }
 
-/** Not behind what was announced; an announcement names a second, or no time at all. */
+/** Not behind what was announced; an announcement names a second, or no place at all. */
 function lower(state: LaneState): void {
-  if (!state.from || state.bound >= state.from.due) return
-  const { bound: due } = state
-  state.from = Number.isFinite(due) ? { due, id: firstId } : null
+  if (state.unsure) state.from = null
+  else if (state.from && state.bound < state.from.due) state.from = { due: state.bound, id: firstId }
 }

@@ -71,6 +71,8 @@ class Table {
   readonly lanes = new Map<number, number[]>()
   readonly frontier = new Frontier()
   nowMs = 0
+  /** What happens while a claim is under way. */
+  meanwhile = (): void => {}
 
   constructor(lanes: readonly number[][]) {
     lanes.forEach((dues, id) =>
@@ -118,6 +120,7 @@ class Table {
       })
       return took
     })
+    this.meanwhile()
     this.frontier.read(plan, found)
     return all
   }
@@ -163,6 +166,16 @@ describe('many lanes of one queue', () => {
     table.add(60, 901.5)
     let trips = 0
     while (!table.claim(10).includes(901.5)) expect((trips += 1)).toBeLessThan(40)
+  })
+
+  it('are worked off while wake-ups that name no place keep coming', () => {
+    const table = new Table(numbers(150).map((lane) => numbers(20).map((n) => 1_000 + n + lane / 100)))
+    let trips = 0
+    for (; table.left.length > 0; trips++) {
+      table.meanwhile = () => table.frontier.wake([0, 1, trips % 150], null)
+      table.claim(100)
+      expect(trips).toBeLessThan(200)
+    }
   })
 
   it('take few trips when they are alike', () => {
