@@ -138,7 +138,11 @@ export class Frontier {
     const states = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
     const [only, second] = states
     if (only && !second)
-      return { queue, n, readings: [this.#reading(only, n, Number.POSITIVE_INFINITY, nowMs)] }
+      return {
+        queue,
+        n,
+        readings: [this.#reading(only, { reads: n, until: Number.POSITIVE_INFINITY }, nowMs)],
+      }
     states.sort((one, other) => one.bound - other.bound)
     const first = (states[0] as LaneState).bound
     const unsure = states.filter((state) => state.unsure).slice(0, lanesMax)
@@ -152,7 +156,9 @@ export class Frontier {
       reads.push(Math.min(left, state.depth))
     }
     const until = Math.min(far, (states[reads.length]?.bound ?? far) + slackMin)
-    const readings = reads.map((each, at) => this.#reading(states[at] as LaneState, each, until, nowMs))
+    const readings = reads.map((each, at) =>
+      this.#reading(states[at] as LaneState, { reads: each, until }, nowMs),
+    )
     const others = states.slice(reads.length)
     const overdue = others
       .filter((state) => !state.unsure && this.#isToSweep(state, nowMs))
@@ -165,17 +171,17 @@ export class Frontier {
   }
 
   #looks(states: readonly LaneState[], nowMs: number): Reading[] {
-    return states.map((state) => this.#reading(state, 0, Number.NEGATIVE_INFINITY, nowMs))
+    return states.map((state) => this.#reading(state, { reads: 0, until: Number.NEGATIVE_INFINITY }, nowMs))
   }
 
-  #reading(state: LaneState, reads: number, until: number, nowMs: number): Reading {
+  #reading(state: LaneState, take: Pick<Reading, 'reads' | 'until'>, nowMs: number): Reading {
     const sweeps = this.#isToSweep(state, nowMs)
     state.maybe = false
     state.unsure = false
     state.bound = Number.POSITIVE_INFINITY
     state.unswept = !sweeps && (state.unswept || state.from !== null)
     if (sweeps) state.sweptMs = nowMs
-    return { lane: state.lane, reads, from: sweeps ? null : state.from, until }
+    return { lane: state.lane, from: sweeps ? null : state.from, ...take }
   }
 
   #isToSweep({ sweptMs }: LaneState, nowMs: number): boolean {

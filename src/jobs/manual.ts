@@ -116,7 +116,7 @@ class WatchedRegistry extends JobRegistry {
 interface Hands {
   readonly runner: { readonly size: number }
   refreshLanes(): Promise<void>
-  wake(): void
+  wake(lanes: Iterable<number>, due: number): void
 }
 
 interface Context {
@@ -246,7 +246,7 @@ export class Manual {
     // Before the slot opens: with the lanes of before, the claim would take another job of the queue.
     await this.#hands.refreshLanes()
     this.slots.open(first.queue)
-    this.#hands.wake()
+    this.#hands.wake([first.lane], 0)
     const late = new AbortController()
     const done = Promise.race([awaited.begun.promise, awaited.ended.promise]).then(() => late.abort())
     await Promise.race([done, sleep(clock, claimMs, late.signal)])

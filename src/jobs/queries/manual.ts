@@ -32,13 +32,13 @@ export const endWait = statement(
     `update ${s}.job set run_at = clock_timestamp() where id = $1 and state in (0, 4) and run_at > clock_timestamp()`,
 )
 
-/** Puts an available job before all others of its queue, so that a claim of one takes this one. Answers with the queue. */
-export const putFirst = statement<{ queue: string }>(
+/** Puts an available job before all others of its queue, so that a claim of one takes this one. Answers with queue and lane. */
+export const putFirst = statement<{ queue: string; lane: number }>(
   'forge_put_first',
   (s) => `
   update ${s}.job set due = 'epoch' from ${s}.job_lane l
   where job.id = $1 and job.state = 2 and l.id = job.lane
-  returning l.queue`,
+  returning l.queue, job.lane`,
 )
 
 export const clearJobs = statement('forge_clear_jobs', (s) => `delete from ${s}.job`)
