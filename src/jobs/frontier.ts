@@ -27,6 +27,8 @@ export interface Plan {
   readonly queue: string
   readonly readings: readonly Reading[]
   readonly n: number
+  /** The due of the most urgent job that is known (epoch seconds); Infinity: none is. */
+  readonly first: number
 }
 
 /** What the reading of a lane brought. */
@@ -34,7 +36,7 @@ export interface Found {
   readonly took: number
   /** The last that was taken. */
   readonly last: Position | null
-  /** What comes next, where less was taken than asked for. Null then: there is nothing. */
+  /** What comes next, where less was taken than asked for; null: nothing does. */
   readonly next: Position | null
 }
 
@@ -57,11 +59,9 @@ interface LaneState {
 
 /**
  * Jobs of one queue start in the order of their due, exact to this many seconds between lanes: half a step of priority,
- * so that of two jobs that came at the same time the more urgent is the first. Where hardly anything is that urgent, a
- * claim that has room reaches further.
+ * so that of two jobs that came at the same time the more urgent is the first.
  */
 const slackMin = 3
-const slackMax = 60
 const depthFirst = 8
 const depthMin = 2
 const depthMax = 500
@@ -84,13 +84,16 @@ const sweepMsMax = 1_000
  *
  * The lanes of a queue are read in the order of their most urgent job, as deep as they are known to be, until the claim
  * has its fill: few of many, and no job that is due much later than the most urgent of all. So a claim of many lanes costs
- * hardly more than one of a single lane, and the order of urgency holds across all of them.
+ * hardly more than one of a single lane. A claim that has room left lets the next one reach as far as it takes to fill it:
+ * no slot stays free for the sake of the order. A lane that then turns out to be deeper than it was ends that.
  */
 export class Frontier {
   #lanes = new Map<number, LaneState>()
-  /** By queue, in seconds. */
+  /** By queue: how many seconds behind the most urgent job a claim takes others. */
   readonly #slack = new Map<string, number>()
   #sweepMs = sweepMsMin
+  /** When lanes were last swept in passing. */
+  #passedMs = Number.NEGATIVE_INFINITY
 
   get lanes(): readonly ServedLane[] {
     return [...this.#lanes.values()].map(({ lane }) => lane)
@@ -136,38 +139,34 @@ export class Frontier {
   /** How to read the lanes of one queue, of which `n` jobs are wanted. */
   plan(queue: string, n: number, nowMs: number): Plan {
     const states = [...this.#lanes.values()].filter(({ maybe, lane }) => maybe && lane.queue === queue)
-    const [only, second] = states
-    if (only && !second)
-      return {
-        queue,
-        n,
-        readings: [this.#reading(only, { reads: n, until: Number.POSITIVE_INFINITY }, nowMs)],
-      }
-    states.sort((one, other) => one.bound - other.bound)
-    const first = (states[0] as LaneState).bound
-    const unsure = states.filter((state) => state.unsure).slice(0, lanesMax)
-    if (first === Number.POSITIVE_INFINITY && unsure.length > 0)
-      return { queue, n, readings: this.#looks(unsure, nowMs) }
+    const [only, second] = states.sort(byBound)
+    const first = only?.bound ?? Number.POSITIVE_INFINITY
+    if (only && !second) return { queue, n, first, readings: [this.#reading(only, everything(n), nowMs)] }
+    // Nobody knows what is there: the next claim does.
+    if (first === Number.POSITIVE_INFINITY)
+      return { queue, n, first, readings: this.#looks(states.slice(0, lanesMax), nowMs) }
     const far = first + (this.#slack.get(queue) ?? slackMin)
-    const reads: number[] = []
-    for (let left = n; left > 0 && reads.length < lanesMax; left -= reads.at(-1) ?? 0) {
-      const state = states[reads.length]
-      if (!state || state.bound > far) break
-      reads.push(Math.min(left, state.depth))
-    }
-    const until = Math.min(far, (states[reads.length]?.bound ?? far) + slackMin)
+    const reads = shareOut(states, far, n)
+    const others = states.slice(reads.length)
+    const unsure = others.filter((state) => state.unsure).slice(0, lanesMax)
+    const beyond = (others[0]?.bound ?? Number.POSITIVE_INFINITY) + slackMin
+    // What is read alone, and beside nothing unknown, comes in its own order as far as the next lane begins.
+    const until = reads.length === 1 && unsure.length === 0 ? beyond : Math.min(far, beyond)
     const readings = reads.map((each, at) =>
       this.#reading(states[at] as LaneState, { reads: each, until }, nowMs),
     )
-    const others = states.slice(reads.length)
-    const overdue = others
+    const looks = [...unsure, ...this.#overdue(others, nowMs)]
+    return { queue, n, first, readings: [...readings, ...this.#looks(looks, nowMs)] }
+  }
+
+  /** A few of the lanes that were not read from their start for long; once in a while. */
+  #overdue(states: readonly LaneState[], nowMs: number): readonly LaneState[] {
+    if (nowMs - this.#passedMs < this.#sweepMs) return []
+    this.#passedMs = nowMs
+    return states
       .filter((state) => !state.unsure && this.#isToSweep(state, nowMs))
       .sort((one, other) => one.sweptMs - other.sweptMs)
-    const looks = [
-      ...others.filter((state) => state.unsure).slice(0, lanesMax),
-      ...overdue.slice(0, looksMax),
-    ]
-    return { queue, n, readings: [...readings, ...this.#looks(looks, nowMs)] }
+      .slice(0, looksMax)
   }
 
   #looks(states: readonly LaneState[], nowMs: number): Reading[] {
@@ -189,18 +188,31 @@ export class Frontier {
   }
 
   /** What a claim brought of each lane. */
-  read({ queue, n, readings }: Plan, found: ReadonlyMap<number, Found>): void {
+  read({ queue, n, first, readings }: Plan, found: ReadonlyMap<number, Found>): void {
     let took = 0
-    let filled = false
+    /** The last due that was taken at all, and the first behind which a lane may hold more than it was read for. */
+    let last = Number.NEGATIVE_INFINITY
+    let cut = Number.POSITIVE_INFINITY
     for (const reading of readings) {
       const each = found.get(reading.lane.id) ?? nothing
       this.#note(reading, each)
       took += each.took
-      filled ||= reading.reads > 0 && each.took >= reading.reads
+      if (!each.last) continue
+      last = Math.max(last, each.last.due)
+      if (each.took >= reading.reads) cut = Math.min(cut, each.last.due)
     }
-    // All that was near enough was taken, and there was room for more.
-    const thin = took * 2 < n && !filled && readings.some(({ reads }) => reads > 0)
-    this.#slack.set(queue, thin ? Math.min((this.#slack.get(queue) ?? slackMin) * 4, slackMax) : slackMin)
+    if (last > cut + slackMin) this.#slack.set(queue, slackMin)
+    else if (took < n && cut === Number.POSITIVE_INFINITY) this.#reach(queue, first)
+  }
+
+  /** The last claim had room left: the next one reaches what comes next, and as much further. */
+  #reach(queue: string, first: number): void {
+    let next = Number.POSITIVE_INFINITY
+    for (const { maybe, bound, lane } of this.#lanes.values())
+      if (maybe && lane.queue === queue) next = Math.min(next, bound)
+    const slack = this.#slack.get(queue) ?? slackMin
+    const reach = next < Number.POSITIVE_INFINITY && first < Number.POSITIVE_INFINITY
+    this.#slack.set(queue, reach ? Math.max(slack, 2 * (next - first)) : slackMin)
   }
 
   /** What was announced meanwhile stands. */
@@ -209,8 +221,10 @@ export class Frontier {
     if (!state) return
     const filled = reads > 0 && took >= reads
     if (filled) state.depth = Math.min(Math.max(state.depth, 2 * reads), depthMax)
-    else if (reads === state.depth)
-      state.depth = Math.max(took + 1, depthMin, next ? Math.ceil(reads * depthKept) : 0)
+    else if (reads >= state.depth) {
+      const kept = next ? Math.ceil(state.depth * depthKept) : depthMin
+      state.depth = Math.min(Math.max(took + 1, kept), depthMax)
+    }
     // Also after a sweep that took its fill before the old position: the way between is still to be read.
     const ahead = filled ? last : next
     state.from = ahead ?? last ?? state.from
@@ -223,7 +237,9 @@ export class Frontier {
   unread(readings: readonly Reading[]): void {
     for (const { lane } of readings) {
       const state = this.#lanes.get(lane.id)
-      if (state) Object.assign(state, { maybe: true, unsure: true })
+      if (!state) continue
+      Object.assign(state, { maybe: true, unsure: true })
+      lower(state)
     }
   }
 
@@ -245,6 +261,24 @@ export class Frontier {
     for (const state of this.#lanes.values())
       if (state.unswept && this.#isToSweep(state, nowMs)) state.maybe = true
   }
+}
+
+const byBound = (one: LaneState, other: LaneState): number =>
+  one.bound === other.bound ? 0 : one.bound - other.bound
+
+const everything = (reads: number) => ({ reads, until: Number.POSITIVE_INFINITY })
+
+/** How many to take of each of the first lanes: what they are known to hold, and what room is left over of the first. */
+function shareOut(states: readonly LaneState[], far: number, n: number): number[] {
+  const reads: number[] = []
+  let left = n
+  for (const { bound, depth } of states) {
+    if (left === 0 || bound > far || reads.length === lanesMax) break
+    const each = Math.min(left, depth)
+    reads.push(each)
+    left -= each
+  }
+  return reads.map((each, at) => (at === 0 ? each + left : each))
 }
 
 const nothing: Found = { took: 0, last: null, next: null }

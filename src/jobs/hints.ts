@@ -27,7 +27,7 @@ export function hintReady(signals: Signals, { lane, waits, due }: Ready): void {
 
 /** The lane and due of a key of `topics.ready`; null for what no node of ours would say. */
 export function parseReady(key: string): { readonly lane: number; readonly due: number | null } | null {
-  const match = /^(\d{1,10})(?:@(-?\d{1,15}))?$/.exec(key)
+  const match = /^(\d{1,10})(?:@(-?\d{1,11}))?$/.exec(key)
   if (!match) return null
   return { lane: Number(match[1]), due: match[2] === undefined ? null : Number(match[2]) }
 }

@@ -127,9 +127,9 @@ export class Looks {
     try {
       const rows = await this.#parts.runtime.db.control.run(promoteDue)
       const { runtime, admission } = this.#parts
-      for (const { lane, n, gates } of rows) {
+      for (const { lane, due, gates } of rows) {
         // This node hears it too; the others would find it when they look.
-        if (n > 0) hintReady(runtime.signals, { lane, waits: false, due: null })
+        if (due !== null) hintReady(runtime.signals, { lane, waits: false, due })
         admission.request(gates)
       }
     } catch (error) {

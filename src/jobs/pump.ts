@@ -8,7 +8,7 @@ import type { Found, Frontier, Plan } from './frontier.js'
 import { batchMax, type Pace } from './pace.js'
 import type { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
-import { type Brought, type Completed, trip } from './trip.js'
+import { alike, type Brought, type Completed, trip } from './trip.js'
 
 export interface PumpParts {
   readonly runtime: Runtime
@@ -129,7 +129,9 @@ export class Pump {
     const enough = this.#done.length >= handInMin || now - this.#oldestMs >= handInMsMax
     if (!goesAnyway && !enough && !this.#parts.shelf.empty) return []
     this.#oldestMs = now
-    return this.#done.splice(0, handInMax)
+    // Those that cost least go by themselves, when they are enough for a trip.
+    const alone = alike(this.#done)
+    return this.#done.splice(0, alone >= handInMin ? Math.min(alone, handInMax) : handInMax)
   }
 
   /** What each hungry queue takes: its free slots and what it runs through soon, in shares by weight if it is too much. */

@@ -19,7 +19,7 @@ import { Roster } from './roster.js'
 import { type AbortKind, JobRun } from './run.js'
 import type { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
-import type { Completed } from './trip.js'
+import type { Brought, Completed } from './trip.js'
 
 export interface RunnerParts {
   readonly runtime: Runtime
@@ -92,7 +92,7 @@ export class Runner implements RunListener {
   }
 
   /** What a claim under this epoch brought. */
-  accept(brought: { readonly rows: readonly ClaimedRow[]; readonly token: string }, epoch: string): void {
+  accept(brought: Pick<Brought, 'rows' | 'token' | 'xid'>, epoch: string): void {
     const { runtime, membership, shelf, claims } = this.#parts
     // The answer may come after a stop, or after the lease was lost: then nothing of it starts.
     const refused = this.#refusing || !membership.trusted || membership.epoch !== epoch
@@ -100,7 +100,7 @@ export class Runner implements RunListener {
     claims.opened(brought.token, brought.rows.length)
     const claimedMs = runtime.clock.monotonicMs()
     for (const row of brought.rows) {
-      const run = this.#meet(row, brought.token, claimedMs)
+      const run = this.#meet(row, brought, claimedMs)
       if (!run) continue
       if (refused) this.#conclude(run, handBack)
       else if (row.cancelled) this.#conclude(run, { kind: 'cancel' })
@@ -114,13 +114,13 @@ export class Runner implements RunListener {
     if (!shelf.empty) this.#watchShelf()
   }
 
-  #meet(row: ClaimedRow, token: string, claimedMs: number): JobRun | null {
+  #meet(row: ClaimedRow, { token, xid }: Pick<Brought, 'token' | 'xid'>, claimedMs: number): JobRun | null {
     const { frontier, registry } = this.#parts
     // Always there: lanes and definitions are added and replaced, never removed.
     const lane = frontier.lane(row.lane)
     const spec = lane && registry.get(lane.name)
     if (!lane || !spec) return null
-    const run = new JobRun({ row, token, spec, queue: lane.queue, claimedMs })
+    const run = new JobRun({ row, token, xid, spec, queue: lane.queue, claimedMs })
     this.#runs.add(run)
     return run
   }

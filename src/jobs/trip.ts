@@ -11,7 +11,7 @@ import {
   exchangeJobsOfLanes,
   type TripRow,
 } from './queries/claim.js'
-import { completeJobs } from './queries/finish.js'
+import { completeClaim, completeJobs } from './queries/finish.js'
 import type { JobRun } from './run.js'
 
 /** A job that completed in the ordinary way. */
@@ -37,9 +37,11 @@ export interface Brought {
   /** Of each lane of which something was taken, the position of the last. */
   readonly lasts: ReadonlyMap<number, Position>
   readonly token: string
+  /** The transaction that claimed them; null when it is not known. */
+  readonly xid: string | null
   /** Ids of handed-in jobs that were not accepted. */
   readonly missed: ReadonlySet<string>
-  /** Of each lane of which less was taken than asked for, what comes next there; of a lane that was alone it is not asked. */
+  /** Of each lane of which less was taken than asked for, what comes next there, if anything does. */
   readonly nexts: ReadonlyMap<number, Position>
 }
 
@@ -54,11 +56,8 @@ export async function trip(
 ): Promise<Brought> {
   const { done, wanted, spent } = load
   const token = randomId()
+  if (wanted.length === 0) return { ...nothing, token, missed: await handIn(session, done, spent) }
   const completion = done.length > 0 ? [...completionValues(done), literal(spent)] : []
-  if (wanted.length === 0) {
-    const [row] = await session.run(completeJobs, completion)
-    return { rows: [], lasts: new Map(), token, missed: split(row?.missed), nexts: new Map() }
-  }
   const claim = [nodeId, epoch, token, ...claimValues(wanted)]
   const [row] = await session.run(statementFor(wanted, done.length > 0), [...claim, ...completion])
   const rows = row ? readRows(row) : []
@@ -66,6 +65,7 @@ export async function trip(
     rows,
     lasts: lastsOf(rows, row?.lasts),
     token,
+    xid: row?.xid ?? null,
     missed: split(row?.missed),
     nexts: positions(row?.nexts),
   }
@@ -76,12 +76,47 @@ export async function fetchSuspect(
   session: Session,
   { nodeId, epoch }: Pick<Membership, 'nodeId' | 'epoch'>,
   lanes: readonly number[],
-): Promise<{ readonly rows: readonly ClaimedRow[]; readonly token: string }> {
+): Promise<Pick<Brought, 'rows' | 'token' | 'xid'>> {
   const token = randomId()
   const [row] = await session.run(claimSuspect, [nodeId, epoch, token, lanes])
-  return { rows: row ? readRows(row) : [], token }
+  return { rows: row ? readRows(row) : [], token, xid: null }
 }
 
+/** @returns the ids of those that were not accepted */
+async function handIn(
+  session: Session,
+  done: readonly Completed[],
+  spent: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const [first] = done
+  if (!first || alike(done) < done.length) {
+    const [row] = await session.run(completeJobs, [...completionValues(done), literal(spent)])
+    return split(row?.missed)
+  }
+  const { run, keepMs } = first
+  const values = [tids(done), run.token, run.xid, keepMs, literal(spent)]
+  const accepted = (await session.run(completeClaim, values))[0]?.accepted ?? null
+  if (accepted === null) return new Set()
+  const ids = split(accepted)
+  return new Set(done.map(({ run: { id } }) => id).filter((id) => !ids.has(id)))
+}
+
+/** How many of them, from the first on, can be handed in by the cheapest statement: one claim, no results, kept alike. */
+export function alike(done: readonly Completed[]): number {
+  const [first] = done
+  if (!first || first.run.xid === null) return 0
+  const { run, keepMs } = first
+  const other = done.findIndex(
+    (each) =>
+      each.json !== null ||
+      each.run.xid !== run.xid ||
+      each.run.token !== run.token ||
+      each.keepMs !== keepMs,
+  )
+  return other < 0 ? done.length : other
+}
+
+const nothing = { rows: [], lasts: new Map(), xid: null, nexts: new Map() } as const
 const idLength = 36
 
 function readRows(row: TripRow): ClaimedRow[] {
@@ -135,7 +170,9 @@ function positions(json: string | null | undefined): Map<number, Position> {
 }
 
 function statementFor(wanted: readonly Plan[], handsIn: boolean): Statement<TripRow> {
-  const alone = wanted.length === 1 && wanted[0]?.readings.length === 1
+  const [reading, second] = wanted.flatMap(({ readings }) => readings)
+  // Of a lane that gives all it has nobody asks what comes next.
+  const alone = !second && reading && reading.reads > 0 && reading.until === Number.POSITIVE_INFINITY
   if (alone) return handsIn ? exchangeJobs : claimJobs
   return handsIn ? exchangeJobsOfLanes : claimJobsOfLanes
 }
@@ -145,6 +182,7 @@ function statementFor(wanted: readonly Plan[], handsIn: boolean): Statement<Trip
  * most on this side when a trip carries hundreds.
  */
 const literal = (items: readonly (string | number)[]): string => `{${items.join(',')}}`
+const tids = (done: readonly Completed[]): string => literal(done.map(({ run }) => `"${run.tid}"`))
 const quoted = (text: string | null): string =>
   text === null ? 'null' : `"${text.replace(/[\\"]/g, (character) => `\\${character}`)}"`
 
@@ -164,8 +202,7 @@ function completionValues(done: readonly Completed[]): unknown[] {
     ? null
     : literal(done.map(({ json }) => quoted(json)))
   const ids = literal(done.map(({ run }) => run.id))
-  const tids = literal(done.map(({ run }) => `"${run.tid}"`))
-  return [ids, tids, literal(each), results, literal(tokens), literal(keeps)]
+  return [ids, tids(done), literal(each), results, literal(tokens), literal(keeps)]
 }
 
 const start = { due: 0, id: '00000000-0000-0000-0000-000000000000' }

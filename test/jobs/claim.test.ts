@@ -35,19 +35,20 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
   const open = (): Session => new Session(context, { purpose: 'test', statementMs: 5_000 })
   const session = open()
   const start = { due: 0, id: nobody }
-  const claimWith = async (as: { epoch?: string; free?: number; from?: Session } = {}) => {
+  type As = { epoch?: string; free?: number; from?: Session; until?: number }
+  const claimWith = async (as: As = {}) => {
     const free = as.free ?? 10
     const reading = {
       lane: { id: lane?.id ?? 0, queue: id, name: id },
       reads: free,
       from: start,
-      until: Number.POSITIVE_INFINITY,
+      until: as.until ?? Number.POSITIVE_INFINITY,
     }
     const member = { nodeId: id, epoch: as.epoch ?? epoch }
-    const load = { done: [], spent: [], wanted: [{ queue: id, n: free, readings: [reading] }] }
+    const load = { done: [], spent: [], wanted: [{ queue: id, n: free, first: 0, readings: [reading] }] }
     return trip(as.from ?? session, member, load)
   }
-  const claim = async (as?: Parameters<typeof claimWith>[0]) => (await claimWith(as)).rows
+  const claim = async (as?: As) => (await claimWith(as)).rows
   const suspect = async () => {
     const { rows } = await fetchSuspect(session, { nodeId: id, epoch }, [lane?.id ?? 0])
     return rows
@@ -59,22 +60,77 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
   return { claim, claimWith, handIn, suspect, session, open, tokens }
 }
 
-/** What `trip` needs of a finished run. */
-const finished = (row: ClaimedRow, token: string, tid = row.tid): Completed => ({
-  run: { id: row.id, token, tid } as JobRun,
+/** What `trip` needs of a finished run. Without an `xid` it goes by its id as well as by its place. */
+const finished = (
+  row: ClaimedRow,
+  token: string,
+  { tid = row.tid, xid = null, keepMs = 0 }: { tid?: string; xid?: string | null; keepMs?: number } = {},
+): Completed => ({
+  run: { id: row.id, token, tid, xid } as JobRun,
   value: null,
   json: null,
-  keepMs: 0,
+  keepMs,
 })
+const running = (token: string) =>
+  database.query<{ id: string; tid: string }>(
+    'select id, ctid::text as tid from forge.job where token = $1 order by due',
+    [token],
+  )
 
 describe('handing in', () => {
   it('never ends another job of the claim that stands where a job stood before', async () => {
     const { claimWith, handIn, session } = await setup()
     const { rows, token } = await claimWith()
     const [first, second] = rows as [ClaimedRow, ClaimedRow]
-    const missed = await handIn([finished(first, token, second.tid)])
+    const missed = await handIn([finished(first, token, { tid: second.tid })])
     expect([...missed]).toEqual([first.id])
-    expect(await database.query('select id from forge.job where token = $1', [token])).toHaveLength(3)
+    expect(await running(token)).toHaveLength(3)
+    await session.close()
+  })
+
+  it('never does by the transaction of the claim alone: what came to that place later came by another', async () => {
+    const { claimWith, handIn, session } = await setup()
+    const { rows, token, xid } = await claimWith()
+    const [first, second, third] = rows as [ClaimedRow, ClaimedRow, ClaimedRow]
+    await database.query(`update forge.job set cancel_reason = 'moves it' where id = $1`, [first.id])
+    await database.query('vacuum forge.job')
+    const move = (): Promise<unknown> =>
+      database.query('update forge.job set attempts_max = attempts_max + 1 where id = $1', [second.id])
+    const tidOfSecond = async () => (await running(token)).find(({ id }) => id === second.id)?.tid
+    for (let moves = 0; (await tidOfSecond()) !== first.tid; moves++) {
+      expect(moves).toBeLessThan(100)
+      await move()
+    }
+    expect([...(await handIn([finished(first, token, { xid }), finished(third, token, { xid })]))]).toEqual([
+      first.id,
+    ])
+    expect((await running(token)).map(({ id }) => id)).toEqual([first.id, second.id])
+    await session.close()
+  })
+
+  it('moves all of a claim to history at once, and counts them', async () => {
+    const { claimWith, handIn, session } = await setup()
+    const { rows, token, xid } = await claimWith()
+    await database.query(
+      `select forge.job_history_partition((now() at time zone 'UTC')::date + n) from generate_series(0, 2) n`,
+    )
+    const done = rows.map((row) => finished(row, token, { xid, keepMs: 60_000 }))
+    expect([...(await handIn(done))]).toEqual([])
+    expect(await running(token)).toEqual([])
+    const [kept] = await database.query(
+      `select count(*)::int as n, min(lane) as lane, min(finished_at - claimed_at) >= '0' as later, min(expires_on)::text as day,
+              bool_and(state = 5 and attempt = 1 and input is not null and result is null) as whole
+       from forge.job_history where token = $1`,
+      [token],
+    )
+    const [tallied] = await database.query(
+      'select lane, state, expires_on::text as day, n::int from forge.job_tally where lane = $1',
+      [kept?.lane],
+    )
+    expect(kept).toMatchObject({ n: 3, later: true, whole: true })
+    expect(tallied).toEqual({ lane: kept?.lane, state: 5, day: kept?.day, n: 3 })
+    // A repeat, as after a connection that broke, ends nothing a second time.
+    expect((await handIn(done)).size).toBe(3)
     await session.close()
   })
 
@@ -97,6 +153,22 @@ describe('the claim statement', () => {
     expect(rows.every((row) => row.attempt === 1 && row.claims === 1)).toBe(true)
     expect((await claim()).map((row) => row.input)).toEqual([3])
     expect(await claim()).toEqual([])
+    await session.close()
+  })
+
+  it('tells what comes next when a lane is only looked at, or read as far as a point', async () => {
+    const { claimWith, session } = await setup()
+    const looked = await claimWith({ free: 0 })
+    const [[lane, first] = []] = [...looked.nexts]
+    expect(looked.rows).toEqual([])
+    const [dues] = await database.query<{ all: number[] }>(
+      `select array_agg(date_part('epoch', due) order by due) as all from forge.job where lane = $1`,
+      [lane],
+    )
+    expect(first?.due).toBe(dues?.all[0])
+    const read = await claimWith({ until: (dues?.all[1] ?? 0) + 0.1 })
+    expect(read.rows.map((row) => row.input)).toEqual([1, 2])
+    expect(read.nexts.get(lane ?? 0)?.due).toBe(dues?.all[2])
     await session.close()
   })
 

@@ -47,6 +47,8 @@ export interface TripRow {
   readonly big: string | null
   /** Ids of jobs handed in whose claim was not the current one, joined by commas. */
   readonly missed: string | null
+  /** The transaction of the claim; null when it wrote nothing. */
+  readonly xid: string | null
   /** JSON array, three values to a lane: lane, due and id of what comes next, where less was taken than asked for. */
   readonly nexts: string | null
 }
@@ -126,6 +128,9 @@ const nexts = (s: string): string => `
     where served.reads = 0 or coalesce(mine.n, 0) < served.reads
   )`
 
+/** A claim that found nothing has none, and gets none for this. */
+const xid = 'pg_current_xact_id_if_assigned()::xid as xid'
+
 interface Claiming {
   readonly lanes: string
   readonly lasts: string
@@ -150,11 +155,11 @@ const claiming = (s: string, claim: Claiming): string => `
   ${claim.nexts(s)}, lists as (${lists(claim)})`
 
 const claimOnly = (claim: Claiming) => (s: string) => `
-  with ${claiming(s, claim)} select lists.*, ahead.nexts, null as missed from lists, ahead`
+  with ${claiming(s, claim)} select lists.*, ${xid}, ahead.nexts, null as missed from lists, ahead`
 
 const exchange = (claim: Claiming) => (s: string) => `
   with ${finishing(s, 9)}, ${claiming(s, claim)}
-  select lists.*, ahead.nexts, missed.ids as missed from lists, ahead, missed`
+  select lists.*, ${xid}, ahead.nexts, missed.ids as missed from lists, ahead, missed`
 
 export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(ofOneLane))
 export const claimJobsOfLanes = statement<TripRow>('forge_claim_jobs_of_lanes', claimOnly(ofLanes))

@@ -8,17 +8,20 @@ import { statement } from '../../database/index.js'
 export const comesUp = `
   state = case when gates is null then 2 else 1 end, stage = case when gates is null then 2 else 1 end, gate = gates[1]`
 
-/** Waiting jobs whose time has come: available, or in front of their first gate. By lane, and the gates to ask for. */
-export const promoteDue = statement<{ lane: number; n: number; gates: string[] | null }>(
+/**
+ * Waiting jobs whose time has come: available, or in front of their first gate. By lane: the smallest due of what became
+ * available (epoch seconds; null: nothing did), and the gates to ask for.
+ */
+export const promoteDue = statement<{ lane: number; due: number | null; gates: string[] | null }>(
   'forge_promote_due',
   (s) => `
   with ready as (
     select ctid from ${s}.job where stage = 0 and run_at <= clock_timestamp()
     order by run_at limit 1000 for update skip locked
   ), moved as (
-    update ${s}.job set ${comesUp} where ctid = any (array(select ctid from ready)) returning lane, gate
+    update ${s}.job set ${comesUp} where ctid = any (array(select ctid from ready)) returning lane, gate, due
   )
-  select lane, count(*) filter (where gate is null)::int as n,
+  select lane, date_part('epoch', min(due) filter (where gate is null)) as due,
          array_agg(distinct gate) filter (where gate is not null) as gates
   from moved group by lane`,
 )
