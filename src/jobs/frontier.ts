@@ -1,26 +1,14 @@
-/** A lane that this process serves. */
-export interface ServedLane {
-  readonly id: number
-  readonly queue: string
-  readonly name: string
-}
-
-/** A place in the ready index of a lane: due in epoch seconds, and the id. */
-export interface Position {
-  readonly due: number
-  readonly id: string
-}
-
-/** How one lane is read in a claim. */
-export interface Reading {
-  readonly lane: ServedLane
-  /** So many are taken at most; 0: only what comes next is looked up. */
-  readonly reads: number
-  /** Null: from the start. */
-  readonly from: Position | null
-  /** Jobs that are due later than this (epoch seconds) are left: another lane may hold more urgent ones. */
-  readonly until: number
-}
+import {
+  beginReading,
+  endReading,
+  forgetReading,
+  type Found,
+  type LaneState,
+  newLane,
+  type Reading,
+  type ServedLane,
+  wake,
+} from './lane-state.js'
 
 /** How the lanes of one queue are read in a claim that takes `n` of its jobs at most. */
 export interface Plan {
@@ -31,42 +19,13 @@ export interface Plan {
   readonly first: number
 }
 
-/** What the reading of a lane brought. */
-export interface Found {
-  readonly took: number
-  /** The last that was taken. */
-  readonly last: Position | null
-  /** What comes next, where less was taken than asked for; null: nothing does. */
-  readonly next: Position | null
-}
-
-interface LaneState {
-  readonly lane: ServedLane
-  /** It may hold work that was not claimed. */
-  maybe: boolean
-  /** Nothing that is known to be there is due before this (epoch seconds); Infinity: nothing is known to be there. */
-  bound: number
-  /** It was not read yet, or something came up there, nobody said where. */
-  unsure: boolean
-  /** What stands before this was claimed, or is found by the next sweep. */
-  from: Position | null
-  /** How many of it a claim takes, if there is nothing more urgent. */
-  depth: number
-  /** It was read from a position since the last sweep. */
-  unswept: boolean
-  sweptMs: number
-}
-
 /**
  * Jobs of one queue start in the order of their due, exact to this many seconds between lanes: half a step of priority,
  * so that of two jobs that came at the same time the more urgent is the first.
  */
 const slackMin = 3
-const depthFirst = 8
-const depthMin = 2
-const depthMax = 500
-/** A lane that has more, due later than the claim reached, keeps so much of its depth. */
-const depthKept = 0.75
+/** Lanes may turn out to be shorter than they were: the room is shared out so many times, and a claim ends when it is full. */
+const sharesOfRoom = 2
 /** In one claim. */
 const lanesMax = 100
 /** Lanes whose turn has not come and that are swept in passing. */
@@ -112,7 +71,7 @@ export class Frontier {
     const old = this.#lanes
     this.#lanes = new Map(
       lanes.map((lane) => {
-        return [lane.id, { ...(old.get(lane.id) ?? unread), lane }]
+        return [lane.id, { ...(old.get(lane.id) ?? newLane), lane }]
       }),
     )
   }
@@ -121,11 +80,7 @@ export class Frontier {
   wake(lanes: Iterable<number> | null, due: number | null): void {
     for (const id of lanes ?? this.#lanes.keys()) {
       const state = this.#lanes.get(id)
-      if (!state) continue
-      state.maybe = true
-      if (due === null) state.unsure = true
-      else state.bound = Math.min(state.bound, due)
-      lower(state)
+      if (state) wake(state, due)
     }
   }
 
@@ -146,16 +101,15 @@ export class Frontier {
     if (first === Number.POSITIVE_INFINITY)
       return { queue, n, first, readings: this.#looks(states.slice(0, lanesMax), nowMs) }
     const far = first + (this.#slack.get(queue) ?? slackMin)
-    const reads = shareOut(states, far, n)
-    const others = states.slice(reads.length)
-    const unsure = others.filter((state) => state.unsure).slice(0, lanesMax)
-    const beyond = (others[0]?.bound ?? Number.POSITIVE_INFINITY) + slackMin
-    // What is read alone, and beside nothing unknown, comes in its own order as far as the next lane begins.
-    const until = reads.length === 1 && unsure.length === 0 ? beyond : Math.min(far, beyond)
+    const { reads, until } = shareOut(states, far, n)
     const readings = reads.map((each, at) =>
       this.#reading(states[at] as LaneState, { reads: each, until }, nowMs),
     )
-    const looks = [...unsure, ...this.#overdue(others, nowMs)]
+    const others = states.slice(reads.length)
+    const looks = [
+      ...others.filter(({ unsure }) => unsure).slice(0, lanesMax),
+      ...this.#overdue(others, nowMs),
+    ]
     return { queue, n, first, readings: [...readings, ...this.#looks(looks, nowMs)] }
   }
 
@@ -174,35 +128,32 @@ export class Frontier {
   }
 
   #reading(state: LaneState, take: Pick<Reading, 'reads' | 'until'>, nowMs: number): Reading {
-    const sweeps = this.#isToSweep(state, nowMs)
-    state.maybe = false
-    state.unsure = false
-    state.bound = Number.POSITIVE_INFINITY
-    state.unswept = !sweeps && (state.unswept || state.from !== null)
-    if (sweeps) state.sweptMs = nowMs
-    return { lane: state.lane, from: sweeps ? null : state.from, ...take }
+    return beginReading(state, take, this.#isToSweep(state, nowMs) ? nowMs : null)
   }
 
   #isToSweep({ sweptMs }: LaneState, nowMs: number): boolean {
     return nowMs - sweptMs >= this.#sweepMs
   }
 
-  /** What a claim brought of each lane. */
-  read({ queue, n, first, readings }: Plan, found: ReadonlyMap<number, Found>): void {
-    let took = 0
-    /** The last due that was taken at all, and the first behind which a lane may hold more than it was read for. */
+  /** What a claim brought, of each lane: it took them in their order, until it was full. */
+  read({ queue, n, first, readings }: Plan, found: ReadonlyMap<number, Omit<Found, 'cut'>>): void {
+    const each = readings.map((reading) => ({ reading, ...(found.get(reading.lane.id) ?? nothing) }))
+    const room = n - each.reduce((sum, { took }) => sum + took, 0)
+    const end = room > 0 ? each.length : each.findLastIndex(({ took }) => took > 0)
+    /** The last due that was taken at all, and the first behind which a lane may hold more than was taken of it. */
     let last = Number.NEGATIVE_INFINITY
-    let cut = Number.POSITIVE_INFINITY
-    for (const reading of readings) {
-      const each = found.get(reading.lane.id) ?? nothing
-      this.#note(reading, each)
-      took += each.took
-      if (!each.last) continue
-      last = Math.max(last, each.last.due)
-      if (each.took >= reading.reads) cut = Math.min(cut, each.last.due)
+    let behind = Number.POSITIVE_INFINITY
+    for (const [at, { reading, ...one }] of each.entries()) {
+      const state = this.#lanes.get(reading.lane.id)
+      if (!state) continue
+      const reached = at <= end || reading.reads === 0
+      if (reached) endReading(state, reading, { ...one, cut: at === end })
+      else forgetReading(state, reading)
+      last = Math.max(last, one.last?.due ?? last)
+      if (reading.reads > 0 && one.took >= reading.reads) behind = Math.min(behind, one.last?.due ?? behind)
     }
-    if (last > cut + slackMin) this.#slack.set(queue, slackMin)
-    else if (took < n && cut === Number.POSITIVE_INFINITY) this.#reach(queue, first)
+    if (last > behind + slackMin) this.#slack.set(queue, slackMin)
+    else if (room > 0 && behind === Number.POSITIVE_INFINITY) this.#reach(queue, first)
   }
 
   /** The last claim had room left: the next one reaches what comes next, and as much further. */
@@ -215,31 +166,11 @@ export class Frontier {
     this.#slack.set(queue, reach ? Math.max(slack, 2 * (next - first)) : slackMin)
   }
 
-  /** What was announced meanwhile stands. */
-  #note({ lane, reads }: Reading, { took, last, next }: Found): void {
-    const state = this.#lanes.get(lane.id)
-    if (!state) return
-    const filled = reads > 0 && took >= reads
-    if (filled) state.depth = Math.min(Math.max(state.depth, 2 * reads), depthMax)
-    else if (reads >= state.depth) {
-      const kept = next ? Math.ceil(state.depth * depthKept) : depthMin
-      state.depth = Math.min(Math.max(took + 1, kept), depthMax)
-    }
-    // Also after a sweep that took its fill before the old position: the way between is still to be read.
-    const ahead = filled ? last : next
-    state.from = ahead ?? last ?? state.from
-    if (ahead) state.maybe = true
-    lower(state)
-    state.bound = Math.min(state.bound, ahead?.due ?? Number.POSITIVE_INFINITY)
-  }
-
   /** A trip failed: what it was to read is still unread. */
   unread(readings: readonly Reading[]): void {
-    for (const { lane } of readings) {
-      const state = this.#lanes.get(lane.id)
-      if (!state) continue
-      Object.assign(state, { maybe: true, unsure: true })
-      lower(state)
+    for (const reading of readings) {
+      const state = this.#lanes.get(reading.lane.id)
+      if (state) forgetReading(state, reading)
     }
   }
 
@@ -268,33 +199,28 @@ const byBound = (one: LaneState, other: LaneState): number =>
 
 const everything = (reads: number) => ({ reads, until: Number.POSITIVE_INFINITY })
 
-/** How many to take of each of the first lanes: what they are known to hold, and what room is left over of the first. */
-function shareOut(states: readonly LaneState[], far: number, n: number): number[] {
+/**
+ * How many to take of each of the first lanes, and up to which due: as many as they are known to hold, and what room is
+ * left over of the first. Behind those that would fill the claim come some more, in case they do not; of them it takes
+ * nothing that is due later.
+ */
+function shareOut(states: readonly LaneState[], far: number, n: number): { reads: number[]; until: number } {
   const reads: number[] = []
   let left = n
+  let until = far
   for (const { bound, depth } of states) {
-    if (left === 0 || bound > far || reads.length === lanesMax) break
-    const each = Math.min(left, depth)
-    reads.push(each)
-    left -= each
+    if (reads.length === lanesMax || left <= n - sharesOfRoom * n || bound > until) break
+    // The first that does not fit bounds what the others give.
+    if (left <= 0) until = Math.min(until, bound + slackMin)
+    reads.push(Math.min(n, depth))
+    left -= depth
   }
-  return reads.map((each, at) => (at === 0 ? each + left : each))
+  const [others, unsure] = [states.slice(reads.length), states.some((state) => state.unsure)]
+  const beyond = (others[0]?.bound ?? Number.POSITIVE_INFINITY) + slackMin
+  // What is read alone, and beside nothing unknown, comes in its own order as far as the next lane begins.
+  if (reads.length === 1 && !unsure) until = beyond
+  if (left > 0) reads[0] = Math.min(n, (reads[0] ?? 0) + left)
+  return { reads, until: Math.min(until, beyond) }
 }
 
-const nothing: Found = { took: 0, last: null, next: null }
-const firstId = '00000000-0000-0000-0000-000000000000'
-const unread = {
-  maybe: true,
-  bound: Number.POSITIVE_INFINITY,
-  unsure: true,
-  from: null,
-  depth: depthFirst,
-  unswept: false,
-  sweptMs: Number.NEGATIVE_INFINITY,
-}
-
-/** Not behind what was announced; an announcement names a second, or no place at all. */
-function lower(state: LaneState): void {
-  if (state.unsure) state.from = null
-  else if (state.from && state.bound < state.from.due) state.from = { due: state.bound, id: firstId }
-}
+const nothing = { took: 0, last: null, next: null }

@@ -4,7 +4,8 @@ import { isConnectionError, isForgeError, messageOf, type Timer } from '../kerne
 import type { Runtime } from '../runtime/index.js'
 import type { Claims } from './claims.js'
 import type { Finisher } from './complete.js'
-import type { Found, Frontier, Plan } from './frontier.js'
+import type { Frontier, Plan } from './frontier.js'
+import type { Found } from './lane-state.js'
 import { batchMax, type Pace } from './pace.js'
 import type { Shelf } from './shelf.js'
 import type { Slots } from './slots.js'
@@ -200,7 +201,7 @@ export class Pump {
     const taken = new Map<number, number>()
     for (const { lane } of rows) taken.set(lane, (taken.get(lane) ?? 0) + 1)
     for (const plan of wanted) {
-      const found = plan.readings.map(({ lane: { id } }): [number, Found] => {
+      const found = plan.readings.map(({ lane: { id } }): [number, Omit<Found, 'cut'>] => {
         return [id, { took: taken.get(id) ?? 0, last: lasts.get(id) ?? null, next: nexts.get(id) ?? null }]
       })
       frontier.read(plan, new Map(found))

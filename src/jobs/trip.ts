@@ -1,7 +1,8 @@
 import type { Membership } from '../cluster/index.js'
 import type { Session, Statement } from '../database/index.js'
 import { randomId } from '../kernel/index.js'
-import type { Plan, Position } from './frontier.js'
+import type { Plan } from './frontier.js'
+import type { Position } from './lane-state.js'
 import {
   type ClaimedRow,
   claimJobs,
@@ -209,12 +210,15 @@ const start = { due: 0, id: '00000000-0000-0000-0000-000000000000' }
 
 function claimValues(wanted: readonly Plan[]): unknown[] {
   const each = wanted.flatMap(({ readings }) => readings)
+  const plans = wanted.flatMap(({ readings }, at) => readings.map(() => at + 1))
   return [
     literal(each.map(({ lane }) => lane.id)),
     literal(each.map(({ reads }) => reads)),
     literal(each.map(({ from }) => (from ?? start).due)),
     literal(each.map(({ from }) => (from ?? start).id)),
     literal(each.map(({ until }) => until)),
+    literal(plans),
+    literal(wanted.map(({ n }) => n)),
   ]
 }
 

@@ -43,6 +43,7 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
       reads: free,
       from: start,
       until: as.until ?? Number.POSITIVE_INFINITY,
+      before: { bound: 0, unsure: false, unswept: false, sweptMs: 0 },
     }
     const member = { nodeId: id, epoch: as.epoch ?? epoch }
     const load = { done: [], spent: [], wanted: [{ queue: id, n: free, first: 0, readings: [reading] }] }
@@ -158,7 +159,7 @@ describe('the claim statement', () => {
 
   it('tells what comes next when a lane is only looked at, or read as far as a point', async () => {
     const { claimWith, session } = await setup()
-    const looked = await claimWith({ free: 0 })
+    const looked = await claimWith({ free: 0, until: Number.NEGATIVE_INFINITY })
     const [[lane, first] = []] = [...looked.nexts]
     expect(looked.rows).toEqual([])
     const [dues] = await database.query<{ all: number[] }>(

@@ -26,7 +26,18 @@ type Scalar = string | number | boolean | null
 type Value = Scalar | readonly Scalar[]
 
 /** A claim of lanes 1 and 2 from their start, and one completed job. */
-const wanted = [nobody, nobody, nobody, [1, 2], [5, 5], [0, 0], [nobody, nobody], [9e9, 9e9]] as const
+const wanted = [
+  nobody,
+  nobody,
+  nobody,
+  [1, 2],
+  [5, 5],
+  [0, 0],
+  [nobody, nobody],
+  [9e9, 9e9],
+  [1, 1],
+  [10],
+] as const
 const completed = [ids, ['(0,1)'], [1], null, ids, [1_000], ids] as const
 
 /** The statements that run all the time, with values that touch nothing. */

@@ -60,11 +60,12 @@ export interface TripRow {
  * takes any. Suspects are claimed one by one, by a statement of their own.
  *
  * $1 node, $2 epoch, $3 the token of this claim, $4 lanes, $5 how many to take of each (0: none), $6 and $7 the position to
- * read from (due as epoch seconds, id), $8 the due up to which jobs are taken.
+ * read from (due as epoch seconds, id), $8 the due up to which jobs are taken, $9 the plan (from 1) that each belongs to;
+ * $10 how many to take by each plan: of its lanes in their order, until that is reached.
  */
 const served = (s: string): string => `
   served as (
-    select * from unnest($4::int[], $5::int[], $6::float8[], $7::uuid[], $8::float8[]) as l(lane, reads, due, id, until)
+    select * from unnest($4::int[], $5::int[], $6::float8[], $7::uuid[], $8::float8[], $9::int[]) as l(lane, reads, due, id, until, plan)
     where ${liveLease(s, '$1::uuid', '$2::uuid')}
       and lane <> all (array(select l.id from ${s}.job_queue q join ${s}.job_lane l on l.queue = q.queue
                              where q.paused_at is not null))
@@ -77,10 +78,12 @@ const fromPosition = `
 
 const heads = (s: string): string => `
   heads as (
-    select head.at from served cross join lateral (
-      select ctid as at from ${s}.job
-      where ${fromPosition} and job.due <= to_timestamp(served.until)
-      order by job.due, job.id limit served.reads for update skip locked) as head
+    select each.at from unnest($10::int[]) with ordinality as plan(n, number) cross join lateral (
+      select head.at from served cross join lateral (
+        select ctid as at from ${s}.job
+        where ${fromPosition} and job.due <= to_timestamp(served.until)
+        order by job.due, job.id limit served.reads for update skip locked) as head
+      where served.plan = plan.number limit plan.n) as each
   )`
 
 const take = (s: string, heads: string): string => `
@@ -115,7 +118,7 @@ const lists = ({ lanes, lasts }: Pick<Claiming, 'lanes' | 'lasts'>): string => `
             from taken order by due, id) as sized
     ) as taken`
 
-/** What comes next in lanes of which less was taken than asked for. The statement's own jobs are all due by `until`. */
+/** What comes next in lanes of which less was taken than asked for: the statement's own jobs, all due by `until`, still look available. */
 const nexts = (s: string): string => `
   ahead as (
     select concat('[', string_agg(concat(served.lane, ',', date_part('epoch', next.due), ',"', next.id, '"'), ','), ']') as nexts
@@ -123,7 +126,7 @@ const nexts = (s: string): string => `
     left join (select lane, count(*) as n from taken group by lane) as mine on mine.lane = served.lane
     cross join lateral (
       select job.due, job.id from ${s}.job
-      where ${fromPosition} and (served.reads = 0 or job.due > to_timestamp(served.until))
+      where ${fromPosition} and job.due > to_timestamp(served.until)
       order by job.due, job.id limit 1) as next
     where served.reads = 0 or coalesce(mine.n, 0) < served.reads
   )`
@@ -158,13 +161,13 @@ const claimOnly = (claim: Claiming) => (s: string) => `
   with ${claiming(s, claim)} select lists.*, ${xid}, ahead.nexts, null as missed from lists, ahead`
 
 const exchange = (claim: Claiming) => (s: string) => `
-  with ${finishing(s, 9)}, ${claiming(s, claim)}
+  with ${finishing(s, 11)}, ${claiming(s, claim)}
   select lists.*, ${xid}, ahead.nexts, missed.ids as missed from lists, ahead, missed`
 
 export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(ofOneLane))
 export const claimJobsOfLanes = statement<TripRow>('forge_claim_jobs_of_lanes', claimOnly(ofLanes))
 
-/** The same, and hands in finished jobs on the way: one round trip, one commit. $9 to $15 as of `completeJobs`. */
+/** The same, and hands in finished jobs on the way: one round trip, one commit. $11 to $17 as of `completeJobs`. */
 export const exchangeJobs = statement<TripRow>('forge_exchange_jobs', exchange(ofOneLane))
 export const exchangeJobsOfLanes = statement<TripRow>('forge_exchange_jobs_of_lanes', exchange(ofLanes))
 
