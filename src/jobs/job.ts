@@ -38,7 +38,7 @@ export const firstFinal = stateNumber('completed')
 export const priorities = { background: 0, low: 25, normal: 50, high: 75, critical: 100 } as const
 export type Priority = keyof typeof priorities | number
 
-/** Inputs up to this many bytes of JSON come with the claim, so 16 MB at most; larger ones when the job starts. */
+/** Inputs up to this many bytes of JSON come with the claim; larger ones when the job starts. */
 export const inputBytesInline = 32_768
 
 /** Claims that a process died under, before the job is set aside. */

@@ -196,7 +196,7 @@ export class Pump {
     return brought
   }
 
-  #note(wanted: readonly Plan[], { rows, lasts, nexts }: Brought): void {
+  #note(wanted: readonly Plan[], { rows, lasts, nexts, inputBytes }: Brought): void {
     const { frontier, pace, slots } = this.#parts
     const taken = new Map<number, number>()
     for (const { lane } of rows) taken.set(lane, (taken.get(lane) ?? 0) + 1)
@@ -206,6 +206,7 @@ export class Pump {
       })
       frontier.read(plan, new Map(found))
       const got = found.reduce((sum, [, { took }]) => sum + took, 0)
+      if (got > 0) pace.weigh(plan.queue, inputBytes)
       // One of several lanes may turn out shorter than it was.
       if (got * 2 >= plan.n) pace.grow(plan.queue, slots.size(plan.queue))
     }

@@ -38,6 +38,8 @@ export interface Brought {
   /** Of each lane of which something was taken, the position of the last. */
   readonly lasts: ReadonlyMap<number, Position>
   readonly token: string
+  /** Length of their inputs as text, on average. */
+  readonly inputBytes: number
   /** The transaction that claimed them; null when it is not known. */
   readonly xid: string | null
   /** Ids of handed-in jobs that were not accepted. */
@@ -66,6 +68,7 @@ export async function trip(
     rows,
     lasts: lastsOf(rows, row?.lasts),
     token,
+    inputBytes: (row?.inputs?.length ?? 0) / Math.max(rows.length, 1),
     xid: row?.xid ?? null,
     missed: split(row?.missed),
     nexts: positions(row?.nexts),
@@ -117,7 +120,7 @@ export function alike(done: readonly Completed[]): number {
   return other < 0 ? done.length : other
 }
 
-const nothing = { rows: [], lasts: new Map(), xid: null, nexts: new Map() } as const
+const nothing = { rows: [], inputBytes: 0, lasts: new Map(), xid: null, nexts: new Map() } as const
 const idLength = 36
 
 function readRows(row: TripRow): ClaimedRow[] {

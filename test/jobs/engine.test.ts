@@ -46,6 +46,28 @@ describe('claiming ahead', () => {
     end.resolve()
   })
 
+  it('takes no more at a time than 16 MB of inputs', async () => {
+    const { forge, attach } = setup(database)
+    let started = 0
+    const job = forge.job('ahead.large', { queue: 'ahead.large', run: () => void (started += 1) })
+    await using node = await attach()
+    await node.queues.pause('ahead.large')
+    await database.query(`
+      create table claim_size (n int);
+      create function note_claim() returns trigger language plpgsql as
+        $$ begin insert into public.claim_size values (cardinality(new.ids)); return null; end $$;
+      create trigger note_claim after insert on forge.job_claim for each row execute function public.note_claim()`)
+    const text = 'x'.repeat(20_000)
+    for (let n = 0; n < 5; n++) await job.enqueueMany(Array.from({ length: 1_000 }, () => ({ text })))
+    await node.queues.resume('ahead.large')
+    await until(() => started === 5_000, { label: 'all have run', deadlineMs: 30_000 })
+    const [largest] = await database.query<{ n: number }>('select max(n) as n from claim_size')
+    // Its slots come on top. Without the bound it would be 1,000.
+    expect(largest?.n).toBeGreaterThan(500)
+    expect(largest?.n).toBeLessThanOrEqual(16e6 / 20_000 + 10)
+    await database.query('drop trigger note_claim on forge.job_claim')
+  })
+
   it('hands back what waited too long for its start', async () => {
     const { forge, attach } = setup(database)
     const end = deferred<void>()
