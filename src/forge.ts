@@ -1,5 +1,13 @@
 import packageJson from '../package.json' with { type: 'json' }
-import { ClusterService } from './cluster/index.js'
+import {
+  ClusterService,
+  type Daemon,
+  type DaemonOptions,
+  DaemonRegistry,
+  DaemonService,
+  drainAsked,
+  readDaemon,
+} from './cluster/index.js'
 import { type HostPool, transact, type Tx } from './database/index.js'
 import {
   createRoutes,
@@ -32,7 +40,7 @@ import {
   stopAll,
   within,
 } from './kernel/index.js'
-import { createNode, type ForgeNode, type NodeParts, readPage } from './node.js'
+import { createNode, type ForgeNode, isReady, type NodeParts, readPage } from './node.js'
 import { type AttachOptions, optionTable, type ResolvedOptions } from './options.js'
 import { createRuntime, environment, isDevelopment, type Runtime } from './runtime/index.js'
 import { bringUp, type Startable } from './start.js'
@@ -41,6 +49,11 @@ import { bringUp, type Startable } from './start.js'
 export interface Forge {
   /** Defines a job. See `DefineJob`. */
   readonly job: DefineJob
+  /**
+   * Defines a loop that runs on one worker node of the cluster (or on each), and is kept running: see `DaemonOptions`.
+   * @throws ForgeError FORGE_OPTION_INVALID, FORGE_OPTION_UNKNOWN; DuplicateName in production
+   */
+  daemon(name: string, options: DaemonOptions): Daemon
   /**
    * Mounts forge on `app` (null: no HTTP), at once, and starts this process' roles on the database of `pool`.
    * Resolves when they run. A failed start is logged once and leaves nothing running or connected.
@@ -69,6 +82,7 @@ export interface ManualForge extends Forge {
 /** Another instance beside the default one: for tests, or for two databases in one process. */
 export function createForge(): Forge {
   const registry = new JobRegistry()
+  const daemons = new DaemonRegistry()
   /** Null: not attached. A promise: starting; early calls wait for it. */
   let engine: JobEngine | Promise<JobEngine> | null = null
   const begin = (given: Pick<Attachment, 'app' | 'pool' | 'raw' | 'manual'>): Promise<ManualAttachment> => {
@@ -79,6 +93,7 @@ export function createForge(): Forge {
     return attach({
       ...given,
       registry,
+      daemons,
       started: ({ front }) => {
         engine = front
         starting.resolve(front)
@@ -91,6 +106,11 @@ export function createForge(): Forge {
   }
   const forge: ManualForge = {
     job: createDefineJob(registry, () => engine),
+    daemon(name, options) {
+      const spec = readDaemon(name, options)
+      daemons.add(spec)
+      return Object.freeze({ name: spec.name })
+    },
     attach(app, pool, options) {
       const attaching = begin({ app, pool, raw: options }).then(({ node }) => node)
       // Not awaiting attach is fine: a failed start is logged, and must not end the host as an unhandled rejection.
@@ -118,6 +138,7 @@ interface Attachment {
   readonly pool: HostPool
   readonly raw: AttachOptions | undefined
   readonly registry: JobRegistry
+  readonly daemons: DaemonRegistry
   readonly manual?: ManualParts
   readonly started: (jobs: JobsService) => void
   /** After a failed start, with its error, and after stop. */
@@ -188,7 +209,12 @@ function assemble(given: Attachment, options: ResolvedOptions): Assembly {
     transaction: <T>(fn: (tx: Tx) => Promise<T>) => transaction(fn),
     manual: given.manual,
   })
-  const services: readonly Service[] = [signals, cluster, jobs]
+  runtime.news.on(drainAsked, () => jobs.drain())
+  const daemons = new DaemonService(runtime, cluster, given.daemons)
+  // In the manual mode of tests nothing runs that was not asked for.
+  const services: readonly Service[] = given.manual
+    ? [signals, cluster, jobs]
+    : [signals, cluster, jobs, daemons]
   return { runtime, version, signals, cluster, jobs, transaction, services, close }
 }
 
@@ -199,7 +225,7 @@ function viewOf(options: ResolvedOptions, assembly: Assembly): NodeView {
     policy: { authorize, development: isDevelopment(), clock, log },
     title,
     log,
-    ready: () => assembly.cluster.trusted,
+    ready: () => isReady(assembly),
     page: () => readPage(assembly),
   }
 }

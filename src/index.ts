@@ -10,6 +10,19 @@ export { createForge, type Forge } from './forge.js'
 export type { ForgeNode, Health, HealthCheck } from './node.js'
 export type { AttachOptions } from './options.js'
 export type { Access, Authorize } from './access/index.js'
+export type {
+  Cluster,
+  ClusterNode,
+  Daemon,
+  DaemonContext,
+  DaemonOptions,
+  Leader,
+  LeaderPost,
+  LeaderWork,
+  Leading,
+  PastTerm,
+  Term,
+} from './cluster/index.js'
 export {
   type DrizzleTransaction,
   fromDrizzle,

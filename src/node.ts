@@ -1,5 +1,12 @@
 import { hostname } from 'node:os'
-import type { ClusterService, NodeRow } from './cluster/index.js'
+import {
+  type Cluster,
+  type ClusterService,
+  type LeaderPost,
+  type LeaderWork,
+  type NodeRow,
+  openCluster,
+} from './cluster/index.js'
 import type { PostgresSignals, Tx, TransactionOptions } from './database/index.js'
 import type { PageData } from './host/index.js'
 import { type Job, type Jobs, jobStates, type JobsService, type Queues } from './jobs/index.js'
@@ -30,6 +37,14 @@ export interface ForgeNode extends AsyncDisposable {
   readonly address: string
   readonly jobs: Jobs
   readonly queues: Queues
+  readonly cluster: Cluster
+  /**
+   * Runs `work` on one node of all that ask for `role`: on this one whenever it leads. Its signal aborts when the role is
+   * lost; then another node begins, 10 s later at most, and at once when this one stops or dies with its connection. When
+   * `work` returns, this node asks no more; when it throws, another node may lead, and this one asks again after a pause.
+   * @throws ForgeError FORGE_OPTION_INVALID, FORGE_DUPLICATE_NAME (this node asks for it already), FORGE_STOPPED
+   */
+  whileLeading(role: string, work: LeaderWork): LeaderPost
   /**
    * BEGIN, `fn(tx)`, COMMIT on a client of your pool; ROLLBACK when `fn` throws. Jobs enqueued with this `tx` wake
    * workers right after the commit.
@@ -68,6 +83,8 @@ export function createNode(parts: NodeParts): ForgeNode {
     address: hostname(),
     jobs: parts.jobs.jobs,
     queues: parts.jobs.queues,
+    cluster: openCluster(runtime),
+    whileLeading: (role: string, work: LeaderWork) => parts.cluster.whileLeading(role, work),
     transaction: parts.transaction,
     health: () => Promise.resolve(readHealth(parts)),
     stop,
@@ -80,6 +97,10 @@ function readTimeout(options: unknown): number | undefined {
   for (const key of Object.keys(record)) if (key !== 'timeout') throw unknownOption(key, ['timeout'])
   return record.timeout === undefined ? undefined : durationMs(record.timeout, 'timeout of stop()')
 }
+
+/** It can take new work. */
+export const isReady = ({ cluster }: Pick<NodeParts, 'cluster'>): boolean =>
+  cluster.trusted && !cluster.draining
 
 /** What this process knows of itself; asks nobody, so that a probe is cheap and never hangs. */
 function readHealth({
@@ -99,6 +120,11 @@ function readHealth({
         : 'not renewed in time; PostgreSQL may be away',
     },
     {
+      name: 'drain',
+      ok: !cluster.draining,
+      detail: cluster.draining ? 'it was asked to take nothing new' : 'not asked for',
+    },
+    {
       name: 'listener',
       ok: signals.proven,
       detail: signals.proven ? 'hints arrive' : 'no hints; polling every second',
@@ -116,7 +142,7 @@ function readHealth({
     },
   ]
   // Without hints or the thread everything works, slower: only the lease decides.
-  return { live: true, ready: cluster.trusted, checks }
+  return { live: true, ready: isReady({ cluster }), checks }
 }
 
 /** The data of the status page; each part is bounded. */

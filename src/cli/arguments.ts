@@ -4,7 +4,7 @@ import { commonFlags, type Flag, flags, jobsVerbNames, type JobsVerb, jobsVerbs 
 import { type JobsCall, readJobs } from './jobs-arguments.js'
 import { UsageError } from './usage.js'
 
-export const commands = ['migrate', 'status', 'doctor', 'jobs'] as const
+export const commands = ['migrate', 'status', 'doctor', 'nodes', 'leaders', 'drain', 'jobs'] as const
 export type Command = (typeof commands)[number]
 
 /** Which database, and which schema in it. */
@@ -20,7 +20,8 @@ export interface Place {
 export type Call =
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
-  | (Place & { readonly kind: Exclude<Command, 'jobs'> })
+  | (Place & { readonly kind: Exclude<Command, 'jobs' | 'drain'> })
+  | (Place & { readonly kind: 'drain'; readonly id: string })
   | (Place & JobsCall)
 
 /**
@@ -48,8 +49,10 @@ export function readArguments(
   if (values.help) return { kind: 'help' }
   if (values.version) return { kind: 'version' }
   const kind = readCommand(positionals)
-  const wanted = kind === 'jobs' ? readJobs(readVerb(second), positionals.slice(2), values) : { kind }
-  return { ...wanted, ...readPlace(values, env) }
+  if (kind === 'jobs')
+    return { ...readJobs(readVerb(second), positionals.slice(2), values), ...readPlace(values, env) }
+  if (kind === 'drain') return { kind, id: second ?? '', ...readPlace(values, env) }
+  return { kind, ...readPlace(values, env) }
 }
 
 const allFlags = Object.keys(flags) as Flag[]
@@ -86,11 +89,13 @@ function checkFlag({ name, rawName, value, inlineValue }: FlagToken, allowed: re
     throw new UsageError(`${rawName} needs a value.`)
 }
 
-function readCommand([first, second]: readonly string[]): Command {
+function readCommand([first, second, third]: readonly string[]): Command {
   if (first === undefined) throw new UsageError(`Which command? There are ${commands.join(', ')}.`)
   const known = commands.find((command) => command === first)
   if (!known) throw unknown('command', first, commands)
-  if (known !== 'jobs' && second !== undefined)
+  if (known === 'drain' && (second === undefined || third !== undefined))
+    throw new UsageError('drain takes the id of one node; forge nodes lists them.')
+  if (known !== 'jobs' && known !== 'drain' && second !== undefined)
     throw new UsageError(`${known} takes no arguments, only options.`)
   return known
 }

@@ -4,6 +4,9 @@ Commands
   migrate   apply the migrations that this version of forge carries, and say which
   status    the version of the schema, the nodes, the jobs by state, the queues
   doctor    check the database, this role and this machine; each finding says what to do
+  nodes     the processes that are there, and those that died within the last hour
+  leaders   which node leads what, since when, and what it holds that by
+  drain <id>  asks a node to take nothing new; what runs there goes on
   jobs      look at jobs and change them:
     list                      newest first
     show <id>                 everything about one job

@@ -6,7 +6,7 @@ import type { JobsCall } from './jobs-arguments.js'
 import { changeText, jobText, listText, matchingText } from './jobs-text.js'
 import { wrapped } from './output.js'
 import type { Station } from './station.js'
-import { pendingAnswer } from './status.js'
+import { pendingAnswer } from './pending.js'
 import { UsageError } from './usage.js'
 
 /** Who may be asked before something is changed; null: nobody is there. */

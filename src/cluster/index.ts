@@ -6,8 +6,22 @@
  * When PostgreSQL is away, every lease runs out and nobody is declared dead: only a node that has been in contact
  * for a whole lease may bury others, and whoever returns renews first. A node that cannot renew distrusts its own
  * lease before it ends and aborts its handlers; one that was declared dead takes a new epoch.
+ *
+ * Leadership (`leadership.ts`, `campaign.ts`): a role has one standing term, a row that expires (7 s, renewed every 2 s
+ * with the lease, trusted for 5 s), and where it can an advisory lock on the connection of the pulse, so that others
+ * follow at once when that breaks. Nothing that must be right depends on it: what only a leader may write names its term.
  */
-export { contactChanged, deathsSeen, leaseLost } from './news.js'
+export type { Leading, LeaderWork, Term } from './campaign.js'
+export {
+  type Daemon,
+  type DaemonContext,
+  type DaemonOptions,
+  DaemonRegistry,
+  DaemonService,
+  readDaemon,
+} from './daemons.js'
+export { type Cluster, type ClusterNode, type Leader, openCluster, type PastTerm } from './face.js'
+export { contactChanged, deathsSeen, drainAsked, leaseLost } from './news.js'
 export { clusterOptions } from './options.js'
 export { knownNode, listNodes, liveLease, nodesNow, type NodeRow, undeadLease } from './queries.js'
-export { ClusterService, type Membership } from './service.js'
+export { ClusterService, type LeaderPost, type Membership } from './service.js'

@@ -6,5 +6,8 @@ export const leaseLost = news<{ readonly epoch: string }>('cluster.lease.lost')
 /** This node could not renew in time and no longer trusts its lease; `trusted` tells when it does again. */
 export const contactChanged = news<{ readonly trusted: boolean }>('cluster.contact.changed')
 
+/** Somebody asked this node to take nothing new. */
+export const drainAsked = news<Record<string, never>>('cluster.drain.asked')
+
 /** Somebody's lease expired, or did within the last minute: there may be work to rescue. */
 export const deathsSeen = news<{ readonly expired: number }>('cluster.deaths.seen')

@@ -2,7 +2,7 @@ import type { Session } from '../database/index.js'
 import { messageOf, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Beater, LeaseTimes, PulseEvents } from './beater.js'
-import { beat } from './queries.js'
+import { beat, resign } from './queries.js'
 
 /** The session gives up so much after the server should have: together at most one renewal. */
 const deadlineSlackMs = 2_000
@@ -17,6 +17,9 @@ export class MainLoopPulse implements Beater {
   readonly #events: PulseEvents & { trusted(untilMs: number): void }
   readonly #session: Session
   #epoch = ''
+  #wanted: readonly string[] = []
+  /** Somebody asked while a renewal was under way. */
+  #again = false
   #timer: Timer | null = null
   #stopped = false
   #contactSince = Number.NaN
@@ -38,6 +41,19 @@ export class MainLoopPulse implements Beater {
     this.#epoch = epoch
   }
 
+  campaign(wanted: readonly string[]): void {
+    this.#wanted = wanted
+    this.#again = true
+    if (!this.#timer) return
+    this.#timer.cancel()
+    void this.#round()
+  }
+
+  async resign(roles: readonly string[]): Promise<void> {
+    this.#wanted = this.#wanted.filter((each) => !roles.includes(each))
+    await this.#session.run(resign, [this.#runtime.nodeId, this.#epoch, roles]).catch(() => {})
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.cancel()
@@ -45,8 +61,12 @@ export class MainLoopPulse implements Beater {
   }
 
   async #round(): Promise<void> {
+    this.#timer = null
+    this.#again = false
     const good = await this.#beat()
-    const ms = good ? this.#times.renewMs : Math.min(250, this.#times.renewMs)
+    const { renewMs, campaignMs } = this.#times
+    const usual = this.#wanted.length > 0 ? campaignMs : renewMs
+    const ms = good ? (this.#again ? 0 : usual) : Math.min(250, renewMs)
     if (!this.#stopped) this.#timer = this.#runtime.clock.timer(ms, () => void this.#round())
   }
 
@@ -57,13 +77,16 @@ export class MainLoopPulse implements Beater {
     const whole = sentAt - this.#contactLast <= 2 * this.#times.renewMs + 250
     const mayExpire = whole && sentAt - this.#contactSince >= this.#times.leaseMs
     try {
-      const [row] = await this.#session.run(beat, [nodeId, epoch, this.#times.leaseMs, mayExpire])
+      // A session does not tell when its connection breaks: terms alone decide.
+      const terms = [this.#wanted, false, this.#times.termMs]
+      const values = [nodeId, epoch, this.#times.leaseMs, mayExpire, ...terms]
+      const [row] = await this.#session.run(beat, values)
       if (!row) return false
       if (!whole) this.#contactSince = sentAt
       this.#contactLast = sentAt
       const renewed = row.renewed === 1
       if (renewed && epoch === this.#epoch) this.#events.trusted(sentAt + this.#times.trustMs)
-      this.#events.beat({ ...row, renewed, tookMs: clock.monotonicMs() - sentAt, epoch })
+      this.#events.beat({ ...row, renewed, tookMs: clock.monotonicMs() - sentAt, epoch, sentAtMs: sentAt })
       return true
     } catch (error) {
       this.#contactSince = this.#contactLast = Number.NaN

@@ -19,6 +19,13 @@ export interface PulseOrders {
   readonly renewMs: number
   readonly trustMs: number
   readonly frozenMs: number
+  readonly termMs: number
+  readonly campaignMs: number
+  readonly leadMs: number
+  /** To give a role up. */
+  readonly resignSql: string
+  /** Locks of this connection are its own: no transaction-mode pooler is between. */
+  readonly locking: boolean
   /** Two 64-bit integers, monotonic milliseconds: [0] the main loop's last tick, [1] trusted until. */
   readonly shared: SharedArrayBuffer
 }
@@ -29,13 +36,35 @@ export type FromPulse =
       readonly renewed: boolean
       readonly expired: number
       readonly deaths: boolean
+      readonly draining: boolean
       readonly tookMs: number
       readonly epoch: string
+      readonly leads: Lead[] | null
+      readonly sentAtMs: number
     }
   | { readonly kind: 'fault'; readonly message: string }
   | { readonly kind: 'frozen' }
   | { readonly kind: 'password'; readonly ticket: number }
+  | { readonly kind: 'resigned'; readonly ticket: number }
   | { readonly kind: 'stopped' }
+
+/** As in leads.ts. */
+interface Lead {
+  readonly role: string
+  readonly term: string
+  readonly n: number
+  readonly locked: boolean
+  readonly renewed: boolean
+  readonly fault: string | null
+}
+
+interface Beaten {
+  readonly renewed: number
+  readonly expired: number
+  readonly deaths: boolean
+  readonly draining: boolean
+  readonly leads: Lead[] | null
+}
 
 export type ToPulse =
   | { readonly kind: 'epoch'; readonly epoch: string }
@@ -45,6 +74,8 @@ export type ToPulse =
       readonly password?: string
       readonly fault?: string
     }
+  | { readonly kind: 'campaign'; readonly wanted: readonly string[] }
+  | { readonly kind: 'resign'; readonly ticket: number; readonly roles: readonly string[] }
   | { readonly kind: 'stop' }
 
 const port = parentPort as NonNullable<typeof parentPort>
@@ -53,6 +84,9 @@ const shared = new BigInt64Array(orders.shared)
 const retryMs = 250
 
 let epoch = orders.epoch
+let wanted: readonly string[] = []
+/** Somebody asked while a renewal was under way. */
+let again = false
 let client: pg.Client | null = null
 let timer: NodeJS.Timeout | null = null
 let beating: Promise<void> | null = null
@@ -68,8 +102,37 @@ const say = (message: FromPulse): void => port.postMessage(message)
 port.on('message', (message: ToPulse) => {
   if (message.kind === 'epoch') epoch = message.epoch
   else if (message.kind === 'password') asked.get(message.ticket)?.(message)
+  else if (message.kind === 'campaign') campaign(message.wanted)
+  else if (message.kind === 'resign') void resign(message.roles, message.ticket)
   else void stop()
 })
+
+/** At once: somebody waits to lead, or a leader has gone. */
+function campaign(roles: readonly string[]): void {
+  wanted = roles
+  again = true
+  if (timer === null || stopped) return
+  clearTimeout(timer)
+  timer = null
+  beating = round()
+}
+
+async function resign(roles: readonly string[], ticket: number): Promise<void> {
+  wanted = wanted.filter((each) => !roles.includes(each))
+  try {
+    await Promise.race([client?.query(orders.resignSql, [orders.nodeId, epoch, roles]), late(1_000)])
+  } catch (error) {
+    shake(error)
+    campaign(wanted)
+  }
+  say({ kind: 'resigned', ticket })
+}
+
+/** What the connection held is held no more. */
+function shake(error: unknown): void {
+  drop()
+  say({ kind: 'fault', message: error instanceof Error ? error.message : String(error) })
+}
 
 function askPassword(): Promise<string> {
   const ticket = ++tickets
@@ -95,9 +158,11 @@ function drop(): void {
 async function connected(): Promise<pg.Client> {
   if (client) return client
   const made = new pg.Client({ ...orders.config, ...(orders.asksPassword ? { password: askPassword } : {}) })
-  made.on('error', () => {
-    if (client === made) drop()
-  })
+  const gone = (): void => {
+    if (client === made) shake('the connection broke')
+  }
+  made.on('error', gone)
+  made.on('end', gone)
   client = made
   await made.connect()
   if (orders.openSql) await made.query(orders.openSql)
@@ -120,15 +185,16 @@ async function beat(): Promise<boolean> {
   const sentAt = monotonicMs()
   const used = epoch
   const mayExpire = sentAt - contactSince >= orders.leaseMs && sentAt - contactLast <= 2 * orders.renewMs
+  // Who cannot do the work of a leader must not keep others from it.
+  const able = sentAt - Number(Atomics.load(shared, 0)) < orders.leadMs
   try {
-    const values = [orders.nodeId, used, orders.leaseMs, mayExpire]
+    const terms = [able ? wanted : [], orders.locking, orders.termMs]
+    const values = [orders.nodeId, used, orders.leaseMs, mayExpire, ...terms]
     const answer = await Promise.race([
-      connected().then((ready) =>
-        ready.query<{ renewed: number; expired: number; deaths: boolean }>(orders.sql, values),
-      ),
+      connected().then((ready) => ready.query<Beaten>(orders.sql, values)),
       late(Math.max(orders.renewMs, 500)),
     ])
-    const row = answer.rows[0] as { renewed: number; expired: number; deaths: boolean }
+    const row = answer.rows[0] as Beaten
     const renewed = row.renewed === 1
     noteContact(monotonicMs())
     if (renewed && used === epoch) Atomics.store(shared, 1, BigInt(sentAt + orders.trustMs))
@@ -137,27 +203,30 @@ async function beat(): Promise<boolean> {
       renewed,
       expired: row.expired,
       deaths: row.deaths,
+      draining: row.draining,
       tookMs: monotonicMs() - sentAt,
       epoch: used,
+      leads: row.leads,
+      sentAtMs: sentAt,
     })
     return true
   } catch (error) {
-    drop()
     contactSince = contactLast = Number.NaN
-    say({ kind: 'fault', message: error instanceof Error ? error.message : String(error) })
+    shake(error)
     return false
   }
 }
 
 async function round(): Promise<void> {
+  timer = null
+  again = false
   const frozen = monotonicMs() - Number(Atomics.load(shared, 0)) > orders.frozenMs
   if (frozen) say({ kind: 'frozen' })
   const good = frozen || (await beat())
-  if (!stopped)
-    timer = setTimeout(
-      () => void (beating = round()),
-      good ? orders.renewMs : Math.min(retryMs, orders.renewMs),
-    )
+  if (stopped) return
+  const usual = wanted.length > 0 ? orders.campaignMs : orders.renewMs
+  const ms = good ? (again ? 0 : usual) : Math.min(retryMs, orders.renewMs)
+  timer = setTimeout(() => void (beating = round()), ms)
 }
 
 async function stop(): Promise<void> {

@@ -6,7 +6,7 @@ import type { Runtime } from '../runtime/index.js'
 import type { Beater, LeaseTimes, PulseEvents } from './beater.js'
 import { MainLoopPulse } from './pulse-main.js'
 import type { FromPulse, PulseOrders, ToPulse } from './pulse-thread.js'
-import { beat, pulseSettings } from './queries.js'
+import { beat, pulseSettings, resign } from './queries.js'
 
 /**
  * The pulse of this node: renews the lease, and knows until when this process may trust it. Trust is counted from
@@ -21,6 +21,7 @@ export class Pulse {
   #beater: Beater | null = null
   #ticker: NodeJS.Timeout | null = null
   #epoch = ''
+  #wanted: readonly string[] = []
   #stopping = false
   /** Why the main loop beats instead of a thread; null when a thread does. */
   fallback: string | null = null
@@ -44,7 +45,7 @@ export class Pulse {
     const tick = (): void =>
       void Atomics.store(this.#cells, 0, BigInt(Math.floor(this.#runtime.clock.monotonicMs())))
     tick()
-    this.#ticker = setInterval(tick, 1_000)
+    this.#ticker = setInterval(tick, Math.min(1_000, this.#times.leadMs / 4))
     this.#ticker.unref()
     this.#epoch = epoch
     this.#beater = this.#thread(epoch) ?? this.#mainLoop()
@@ -55,9 +56,28 @@ export class Pulse {
   #onThreadEnd(why: string): void {
     if (this.#stopping) return
     this.fallback = why
+    // With it went its connection, and the locks that it held.
+    this.#events.fault(why)
     this.#runtime.log.warn(`forge: the pulse thread ended, the main loop beats on: ${why}`)
     this.#beater = this.#mainLoop()
+    this.#beater.campaign(this.#wanted)
     this.#beater.start(this.#epoch)
+  }
+
+  /** Asks for these roles from now on, and at once. */
+  campaign(wanted: readonly string[]): void {
+    this.#wanted = wanted
+    this.#beater?.campaign(wanted)
+  }
+
+  /** Renews now: something is to be learned from it. */
+  hurry(): void {
+    this.campaign(this.#wanted)
+  }
+
+  /** Gives roles up. Resolves when others may have them, or when PostgreSQL did not answer. */
+  async resign(roles: readonly string[]): Promise<void> {
+    await this.#beater?.resign(roles)
   }
 
   /** Under the new epoch nothing is trusted until its first renewal. */
@@ -104,6 +124,8 @@ export class Pulse {
       config: asksPassword ? config : { ...config, password },
       asksPassword,
       sql: beat.text(db.schema),
+      resignSql: resign.text(db.schema),
+      locking: db.source.pooler !== 'transaction',
       openSql: db.source.pooler === 'none' ? pulseSettings.text(db.schema) : null,
       nodeId,
       epoch,
@@ -127,6 +149,8 @@ class ThreadPulse implements Beater {
   readonly #runtime: Runtime
   readonly #stopped = deferred<void>()
   #patience: Timer | null = null
+  readonly #resigning = new Map<number, () => void>()
+  #tickets = 0
 
   constructor(orders: PulseOrders, runtime: Runtime, events: PulseEvents & { ended(why: string): void }) {
     this.#runtime = runtime
@@ -140,6 +164,7 @@ class ThreadPulse implements Beater {
     this.#worker.on('error', (error) => void (why = messageOf(error)))
     this.#worker.on('exit', () => {
       this.#stopped.resolve()
+      for (const resigned of this.#resigning.values()) resigned()
       events.ended(why)
     })
   }
@@ -149,6 +174,16 @@ class ThreadPulse implements Beater {
 
   changeEpoch(epoch: string): void {
     this.#say({ kind: 'epoch', epoch })
+  }
+
+  campaign(wanted: readonly string[]): void {
+    this.#say({ kind: 'campaign', wanted })
+  }
+
+  resign(roles: readonly string[]): Promise<void> {
+    const ticket = ++this.#tickets
+    this.#say({ kind: 'resign', ticket, roles })
+    return new Promise((resolve) => this.#resigning.set(ticket, resolve))
   }
 
   async stop(): Promise<void> {
@@ -168,7 +203,13 @@ class ThreadPulse implements Beater {
     else if (message.kind === 'fault') events.fault(message.message)
     else if (message.kind === 'frozen') events.fault('the main loop stood still; the lease was let go')
     else if (message.kind === 'stopped') this.#stopped.resolve()
+    else if (message.kind === 'resigned') this.#resigned(message.ticket)
     else void this.#answerPassword(message.ticket)
+  }
+
+  #resigned(ticket: number): void {
+    this.#resigning.get(ticket)?.()
+    this.#resigning.delete(ticket)
   }
 
   async #answerPassword(ticket: number): Promise<void> {

@@ -1,6 +1,7 @@
 import { statement } from '../database/index.js'
+import type { Lead } from './leads.js'
 
-/** Every statement on the tables of this room: node, chore. */
+/** Every statement on the tables of this room: node, chore, leader, leader_term. */
 
 /** Settings of the pulse thread's own connection, against limits that the role may carry. */
 export const pulseSettings = statement(
@@ -15,9 +16,9 @@ export const joinNode = statement(
   'forge_join_node',
   (s) => `
   insert into ${s}.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
-  values ($1, $2, 'active', $3, $4, $5, $6, $7, clock_timestamp() + $8 * interval '1 ms')
+  values ($1, $2, $9, $3, $4, $5, $6, $7, clock_timestamp() + $8 * interval '1 ms')
   on conflict (id) do update
-     set epoch = excluded.epoch, state = 'active', lease_until = excluded.lease_until,
+     set epoch = excluded.epoch, state = excluded.state, lease_until = excluded.lease_until,
          seen_at = clock_timestamp(), died_at = clock_timestamp()`,
 )
 
@@ -26,8 +27,18 @@ export const joinNode = statement(
  * $4 is false for a node that has not been in contact for a whole lease: after an outage of PostgreSQL every lease
  * has expired, and whoever comes back first must not bury the others before they could renew. A lease that is
  * expired but not declared dead can be renewed; both are one guarded row update, so only one of them wins.
+ * The terms go along: $5 the roles that this node would lead, $6 whether locks can be trusted, $7 length of a term in ms.
  */
-export const beat = statement<{ renewed: number; expired: number; deaths: boolean }>(
+export interface Beaten {
+  readonly renewed: number
+  readonly expired: number
+  readonly deaths: boolean
+  /** Somebody asked this node to take nothing new. */
+  readonly draining: boolean
+  readonly leads: readonly Lead[] | null
+}
+
+export const beat = statement<Beaten>(
   'forge_beat',
   (s) => `
   with renewed as (
@@ -47,7 +58,53 @@ export const beat = statement<{ renewed: number; expired: number; deaths: boolea
   )
   select (select count(*) from renewed)::int as renewed,
          (select count(*) from expired)::int as expired,
-         exists (select 1 from ${s}.node where died_at > clock_timestamp() - interval '60 s') as deaths`,
+         exists (select 1 from ${s}.node where died_at > clock_timestamp() - interval '60 s') as deaths,
+         exists (select 1 from ${s}.node where id = $1 and state = 'draining') as draining,
+         case when cardinality($5::text[]) > 0 and exists (select from renewed)
+              then (select coalesce(json_agg(l), '[]') from ${s}.lead($1, $2, $5, $6::boolean, $7::float8) as l) end as leads`,
+)
+
+/** Gives roles up: $1 node, $2 epoch, $3 roles. On the connection of the pulse, which may hold their locks. */
+export const resign = statement('forge_resign', (s) => `select ${s}.resign($1, $2, $3::text[])`)
+
+export interface LeaderRow {
+  readonly role: string
+  readonly n: number
+  readonly term: string
+  readonly node: string
+  readonly host: string
+  readonly pid: number
+  readonly locked: boolean
+  readonly began_at: Date
+}
+
+/** Who leads now; $1 a role, or null for all. */
+export const listLeaders = statement<LeaderRow>(
+  'forge_list_leaders',
+  (s) => `
+  select l.role, l.n::float8 as n, l.term, l.node, t.host, t.pid, l.locked, l.began_at
+  from ${s}.leader l join ${s}.leader_term t on t.role = l.role and t.n = l.n
+  where l.expires_at > clock_timestamp() and ($1::text is null or l.role = $1)
+  order by l.role limit 1000`,
+)
+
+export interface TermRow {
+  readonly n: number
+  readonly term: string
+  readonly node: string
+  readonly host: string
+  readonly pid: number
+  readonly began_at: Date
+  readonly ended_at: Date | null
+  readonly ended: 'resigned' | 'expired' | 'unlocked' | null
+}
+
+/** The terms of a role ($1), newest first, $2 at most. */
+export const listTerms = statement<TermRow>(
+  'forge_list_terms',
+  (s) => `
+  select n::float8 as n, term, node, host, pid, began_at, ended_at, ended
+  from ${s}.leader_term where role = $1 order by role, n desc limit $2`,
 )
 
 /**
@@ -73,6 +130,18 @@ export function knownNode(schema: string, node: string): string {
 export const markDraining = statement(
   'forge_mark_draining',
   (s) => `update ${s}.node set state = 'draining' where id = $1 and epoch = $2 and state = 'active'`,
+)
+
+/** Asks a node ($1) to take nothing new; no row when there is no such node, or it is dead. */
+export const askDrain = statement<{ id: string }>(
+  'forge_ask_drain',
+  (s) => `
+  with before as (
+    select id from ${s}.node where id = $1::uuid and state <> 'dead' and lease_until > clock_timestamp() for update
+  ), asked as (
+    update ${s}.node as node set state = 'draining' from before where node.id = before.id and node.state = 'active'
+  )
+  select id from before`,
 )
 
 /** A clean goodbye: what still runs under the epoch has no lease from here on, so rescue would find it. */

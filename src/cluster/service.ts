@@ -13,8 +13,12 @@ import {
   within,
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
-import type { LeaseTimes } from './beater.js'
-import { contactChanged, deathsSeen, leaseLost } from './news.js'
+import type { Beat, LeaseTimes } from './beater.js'
+import type { LeaderWork, Term } from './campaign.js'
+import { checkRole, Leadership } from './leadership.js'
+import { termTimes } from './leads.js'
+import { drainTopic } from './face.js'
+import { contactChanged, deathsSeen, drainAsked, leaseLost } from './news.js'
 import { type clusterOptions, frozenMsMax, trustShare } from './options.js'
 import { Pulse } from './pulse.js'
 import {
@@ -49,6 +53,15 @@ export interface Membership {
   nodes(): Promise<readonly NodeRow[]>
 }
 
+/** A role that this process would lead. */
+export interface LeaderPost extends AsyncDisposable {
+  readonly role: string
+  /** The term of this node; null while it does not lead. */
+  readonly term: Term | null
+  /** Gives it up: aborts the work, lets it end, and lets others begin. Resolves when they may. */
+  stop(): Promise<void>
+}
+
 /** Registers this process, keeps its lease, and tells the other rooms what becomes of it. */
 export class ClusterService implements Service, Membership {
   readonly name = 'cluster'
@@ -56,12 +69,15 @@ export class ClusterService implements Service, Membership {
   readonly #version: string
   readonly #times: LeaseTimes
   readonly #pulse: Pulse
+  readonly #leadership: Leadership
   readonly #abort = new AbortController()
   readonly #first = deferred<void>()
   #epoch = randomId()
   #trusted = false
   #check: Timer | null = null
   #rejoining = false
+  #draining = false
+  #off: () => void = () => {}
   /** A row of this node may be in the table. */
   #mayStand = false
 
@@ -71,8 +87,12 @@ export class ClusterService implements Service, Membership {
     this.#times = leaseTimes(options)
     this.#pulse = new Pulse(runtime, this.#times, {
       beat: (seen) => this.#onBeat(seen),
-      fault: (message) => runtime.log.debug(`forge: no renewal of the lease: ${message}`),
+      fault: (message) => {
+        runtime.log.debug(`forge: no renewal of the lease: ${message}`)
+        this.#leadership.shaken()
+      },
     })
+    this.#leadership = new Leadership(runtime, this.#times, this.#pulse)
     this.#first.promise.catch(() => {})
   }
 
@@ -88,6 +108,10 @@ export class ClusterService implements Service, Membership {
     return this.#trusted && this.#pulse.trusted
   }
 
+  get draining(): boolean {
+    return this.#draining
+  }
+
   get pulseFallback(): string | null {
     return this.#pulse.fallback
   }
@@ -100,9 +124,38 @@ export class ClusterService implements Service, Membership {
     this.#pulse.start(this.#epoch)
     const late = (): Error => new ForgeError('FORGE_DEADLINE', 'The first renewal of the lease did not come.')
     await within(this.#first.promise, { clock: this.#runtime.clock, ms: this.#times.leaseMs + 5_000, late })
+    this.#leadership.start()
+    this.#off = this.#runtime.signals.subscribe(drainTopic, (ids) => {
+      // A word from the network changes nothing by itself: the next renewal says what stands in the table.
+      if (ids === null || ids.includes(this.nodeId)) this.#pulse.hurry()
+    })
   }
 
+  /** @throws ForgeError FORGE_OPTION_INVALID, FORGE_DUPLICATE_NAME, FORGE_STOPPED */
+  whileLeading(role: string, work: LeaderWork): LeaderPost {
+    checkRole(role)
+    if (typeof work !== 'function') throw invalidOption('The work of whileLeading()', 'must be a function')
+    return this.lead(role, work)
+  }
+
+  /** The same for roles of forge's own. @throws ForgeError FORGE_DUPLICATE_NAME, FORGE_STOPPED */
+  lead(role: string, work: LeaderWork): LeaderPost {
+    const campaign = this.#leadership.whileLeading(role, work)
+    const stop = (): Promise<void> => campaign.end()
+    return {
+      role,
+      get term() {
+        return campaign.term
+      },
+      stop,
+      [Symbol.asyncDispose]: stop,
+    }
+  }
+
+  /** Leads nothing more, and says so. */
   async drain(): Promise<void> {
+    this.#draining = true
+    await this.#leadership.stop()
     if (!this.#mayStand) return
     await this.#runtime.db.control.run(markDraining, [this.nodeId, this.#epoch]).catch(() => {})
   }
@@ -112,6 +165,8 @@ export class ClusterService implements Service, Membership {
     // A start that waits for the first renewal need not wait any longer.
     this.#first.reject(new ForgeError('FORGE_STOPPED'))
     this.#check?.cancel()
+    this.#off()
+    await this.#leadership.stop()
     if (!this.#mayStand) return
     this.#mayStand = false
     await this.#pulse.stop()
@@ -139,17 +194,28 @@ export class ClusterService implements Service, Membership {
     const { config, db } = this.#runtime
     const { roles, capabilities } = config
     const values = [this.nodeId, this.#epoch, hostname(), process.pid, this.#version, roles, capabilities]
-    await db.control.run(joinNode, [...values, this.#times.leaseMs])
+    const state = this.#draining ? 'draining' : 'active'
+    await db.control.run(joinNode, [...values, this.#times.leaseMs, state])
   }
 
-  #onBeat(seen: { renewed: boolean; expired: number; deaths: boolean; tookMs: number; epoch: string }): void {
+  #onBeat(seen: Beat): void {
     const { news } = this.#runtime
     if (seen.epoch !== this.#epoch) return
     if (!seen.renewed) return void this.#rejoin(seen.epoch)
     this.#first.resolve()
     this.#changeTrust(this.#pulse.trusted)
     this.#armCheck()
+    this.#leadership.heard(seen)
+    if (seen.draining) this.#heedDrain()
     if (seen.deaths || seen.expired > 0) news.emit(deathsSeen, { expired: seen.expired })
+  }
+
+  #heedDrain(): void {
+    if (this.#draining || this.#abort.signal.aborted) return
+    this.#draining = true
+    this.#runtime.log.info('forge: this node was asked to take nothing new')
+    void this.#leadership.stop()
+    this.#runtime.news.emit(drainAsked, {})
   }
 
   /** Looks again at the moment when trust ends, unless a renewal comes first and moves it. */
@@ -175,6 +241,7 @@ export class ClusterService implements Service, Membership {
     this.#rejoining = true
     this.#epoch = randomId()
     this.#changeTrust(false)
+    this.#leadership.loseAll('the lease of this node was declared dead')
     this.#runtime.log.warn('forge: the lease of this node was declared dead; it rejoins under a new epoch')
     this.#runtime.news.emit(leaseLost, { epoch: lost })
     await this.#joinAgain(this.#runtime.clock)
@@ -198,5 +265,6 @@ function leaseTimes(options: Resolved<typeof clusterOptions>): LeaseTimes {
   const { ms, renewMs } = options.lease
   if (renewMs * 3 > ms)
     throw invalidOption('Option lease.renewMs', `must be at most a third of lease.ms (${ms} ms)`)
-  return { leaseMs: ms, renewMs, trustMs: Math.floor(ms * trustShare), frozenMs: frozenMsMax }
+  const trustMs = Math.floor(ms * trustShare)
+  return { leaseMs: ms, renewMs, trustMs, frozenMs: frozenMsMax, ...termTimes(ms, renewMs) }
 }

@@ -1,13 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import {
-  asRecord,
-  type Duration,
-  DuplicateName,
-  durationMs,
-  invalidOption,
-  unknownOption,
-} from '../kernel/index.js'
-import { checkCapability, isDevelopment } from '../runtime/index.js'
+import { asRecord, type Duration, durationMs, invalidOption, unknownOption } from '../kernel/index.js'
+import { checkCapability, Registry } from '../runtime/index.js'
 import { type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
 import { type ConcurrencyOptions, type Limits, type RateOptions, readLimits } from './limits.js'
 import { checkName } from './names.js'
@@ -165,30 +158,4 @@ function isSchema(value: unknown): value is StandardSchemaV1 {
 }
 
 /** The definitions of one forge instance. */
-export class JobRegistry {
-  readonly #specs = new Map<string, JobSpec>()
-  readonly #listeners = new Set<() => void>()
-
-  /**
-   * A second definition of a name replaces the first in development (hot reload).
-   * @throws DuplicateName in production
-   */
-  add(spec: JobSpec): void {
-    if (this.#specs.has(spec.name) && !isDevelopment()) throw new DuplicateName(spec.name)
-    this.#specs.set(spec.name, spec)
-    for (const listener of this.#listeners) listener()
-  }
-
-  get(name: string): JobSpec | undefined {
-    return this.#specs.get(name)
-  }
-
-  all(): readonly JobSpec[] {
-    return [...this.#specs.values()]
-  }
-
-  onChange(listener: () => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
-  }
-}
+export class JobRegistry extends Registry<JobSpec> {}

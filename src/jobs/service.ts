@@ -157,6 +157,11 @@ export class JobsService implements Service, JobEngine {
     this.#worker?.quiesce()
   }
 
+  /** As well, and gives back what has not started. */
+  drain(): void {
+    this.#worker?.drain()
+  }
+
   async stop(deadlineMs = 0): Promise<void> {
     for (const off of this.#offs) off()
     await this.#worker?.stop(deadlineMs)

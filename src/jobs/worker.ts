@@ -139,6 +139,12 @@ export class Worker {
     void this.#pump.quiesce()
   }
 
+  /** Claims nothing more, and gives back what has not started. What runs goes on. */
+  drain(): void {
+    this.quiesce()
+    this.runner.unload()
+  }
+
   /**
    * Claims nothing more, lets handlers finish for `deadlineMs`, then aborts them and hands their jobs back without
    * using an attempt. Resolves when every end is durable, or PostgreSQL does not take it.

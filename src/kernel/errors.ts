@@ -43,6 +43,7 @@ export const errorCatalogue = {
     'There is no job of this id: it never was, its transaction has not committed, or its retention has passed.',
   FORGE_KEY_INVALID:
     'The function `by` of the definition must give text of 1 to 200 bytes or a finite number, at once.',
+  FORGE_LEADERSHIP_LOST: 'This node does not lead this role any more, or cannot be sure that it does.',
   FORGE_LEASE_LOST:
     'This node lost its lease; another node may run the job. Nothing it writes is accepted any more.',
   FORGE_LOCK_TIMEOUT:
@@ -52,6 +53,7 @@ export const errorCatalogue = {
     'This role may not read or apply the migrations. Run `forge migrate` as the owner, and grant this role what docs/privileges.md lists.',
   FORGE_MIGRATION_FAILED: 'A migration failed and was rolled back.',
   FORGE_MIGRATION_PENDING: "Migrations are pending and migrate is 'check' or 'off'. Run `forge migrate`.",
+  FORGE_NODE_UNKNOWN: 'There is no living node of this id. `forge nodes` lists them.',
   FORGE_NOT_ATTACHED: 'Call forge.attach(app, pool) before using a definition.',
   FORGE_OPTION_INVALID: 'An option has a value that is not valid.',
   FORGE_OPTION_UNKNOWN: 'There is no option of this name.',

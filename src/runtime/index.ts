@@ -4,5 +4,6 @@
  */
 export { environment, isDevelopment } from './environment.js'
 export { checkCapability, runtimeOptions, type Role } from './options.js'
+export { Registry } from './registry.js'
 export { createRuntime, type Database, type Runtime, type RuntimeParts } from './runtime.js'
 export type { Span } from './span.js'

@@ -9,6 +9,7 @@ export interface FleetOptions {
   readonly options: AttachOptions
   /** As of `startNode`. */
   readonly quiet?: boolean
+  readonly lead?: string
 }
 
 /** One place in the fleet: its way to PostgreSQL stays the same while processes come and go. */
@@ -31,10 +32,10 @@ export class Fleet implements AsyncDisposable {
   }
 
   static async start(given: FleetOptions): Promise<Fleet> {
-    const { url, size, options, quiet = false } = given
+    const { url, size } = given
     const members = Array.from({ length: size }, async () => {
       const proxy = await startProxy({ target: addressOf(url) })
-      return { proxy, node: await startNode(proxy.url(url), { options, quiet }) }
+      return { proxy, node: await startNode(proxy.url(url), ordersOf(given)) }
     })
     return new Fleet(given, await Promise.all(members))
   }
@@ -51,9 +52,16 @@ export class Fleet implements AsyncDisposable {
     member.node.kill('SIGKILL')
     await member.node.exited
     await pause(afterMs)
-    const { url, options, quiet = false } = this.#options
-    member.node = await startPatiently(member.proxy.url(url), { options, quiet })
+    member.node = await startPatiently(member.proxy.url(this.#options.url), ordersOf(this.#options))
     this.#all.push(member.node)
+  }
+
+  /** The place of the node with this id. */
+  async indexOf(id: string): Promise<number> {
+    const ready = await Promise.all(
+      this.members.map(({ node }) => node.ready() as Promise<{ node?: string }>),
+    )
+    return ready.findIndex(({ node }) => node === id)
   }
 
   /** What those that run have said to their stderr: the cause, where one ended by itself. */
@@ -70,6 +78,10 @@ export class Fleet implements AsyncDisposable {
     await Promise.all(this.#all.map((node) => node[Symbol.asyncDispose]()))
     await Promise.all(this.members.map(({ proxy }) => proxy.stop()))
   }
+}
+
+function ordersOf({ options, quiet = false, lead }: FleetOptions): NodeOrders {
+  return { options, quiet, ...(lead === undefined ? {} : { lead }) }
 }
 
 const startTries = 20

@@ -18,6 +18,8 @@ export interface NodeOrders {
   /** Of what it produces. */
   readonly delayMs?: number
   readonly quiet?: boolean
+  /** A role that it leads when it can. */
+  readonly lead?: string
   /** Flags of Node. */
   readonly execArgv?: readonly string[]
   /** What starts Node, where it is not started directly. */

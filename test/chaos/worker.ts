@@ -1,5 +1,11 @@
 import pg from 'pg'
-import { type AttachOptions, createForge, type JobContext, type Logger } from '../../src/index.js'
+import {
+  type AttachOptions,
+  createForge,
+  type JobContext,
+  type Leading,
+  type Logger,
+} from '../../src/index.js'
 import { report, reportReady } from '../../src/testing/index.js'
 
 /* One node of a chaos test, as a process of its own. argv[2] is JSON: { url, options, produce? }. */
@@ -11,6 +17,8 @@ const orders = JSON.parse(process.argv[2] ?? '{}') as {
   readonly delayMs?: number
   /** Says nothing of single jobs: for many of them. */
   readonly quiet?: boolean
+  /** Asks to lead this role; the table `led` shows each write that was accepted. */
+  readonly lead?: string
 }
 
 /** Ways to take the process along. */
@@ -119,4 +127,17 @@ process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: str
   }
 })
 if (orders.produceMs !== undefined) void produce(orders.produceMs)
+
+/** Deaf to its signal on purpose while it writes: what is written under an old term must be refused. */
+async function lead({ role, term, signal }: Leading): Promise<void> {
+  void report({ kind: 'leads', n: term.n })
+  let deaf = 5
+  while (!signal.aborted || deaf-- > 0) {
+    const write = 'insert into public.led (n, node) select $1, $2 where forge.leads($3, $4)'
+    await pool.query(write, [term.n, node.id, role, term.id]).catch(silent)
+    await wait(20)
+  }
+  void report({ kind: 'led', n: term.n })
+}
+if (orders.lead !== undefined) node.whileLeading(orders.lead, lead)
 await reportReady({ node: node.id, wallMs: Date.now() })

@@ -31,7 +31,10 @@ describe('the arguments of the command', () => {
   it.each([
     [['stauts'], "There is no command 'stauts'. Did you mean status?"],
     [['migrat'], "There is no command 'migrat'. Did you mean migrate?"],
-    [['dance'], "There is no command 'dance'. There are migrate, status, doctor, jobs."],
+    [
+      ['dance'],
+      "There is no command 'dance'. There are migrate, status, doctor, nodes, leaders, drain, jobs.",
+    ],
     [['status', '--scheme', 'x'], "There is no option '--scheme'. Did you mean --schema?"],
     [['status', '--no-json'], "There is no option '--no-json'."],
     [['status', '-x'], "There is no option '-x'."],
@@ -40,7 +43,7 @@ describe('the arguments of the command', () => {
     [['status', '--schema', '--json'], '--schema needs a value.'],
     [['status', '--json=yes'], '--json takes no value.'],
     [['status', 'now'], 'status takes no arguments, only options.'],
-    [[], 'Which command? There are migrate, status, doctor, jobs.'],
+    [[], 'Which command? There are migrate, status, doctor, nodes, leaders, drain, jobs.'],
     [['__proto__'], "There is no command '__proto__'."],
     [['status', '--__proto__'], "There is no option '--__proto__'."],
   ])('are refused with the way out: %j', (args, message) => {

@@ -1,9 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { gather } from '../../src/cli/facts.js'
 import { openStation } from '../../src/cli/station.js'
 import { silentLogger } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
+import { until } from '../support/until.js'
 import { call, forge, urlWith } from './command.js'
 
 const empty = useDatabase({ migrated: false })
@@ -121,6 +123,34 @@ describe('on a migrated database', () => {
         transactions: 'ok',
       },
     })
+  })
+
+  it('nodes, leaders and drain show the cluster and take a node out', async () => {
+    const env = { DATABASE_URL: database.url }
+    const none = await forge(['leaders'], env)
+    expect(none).toMatchObject({ code: 0, stdout: 'nobody leads anything\n' })
+    const { attach } = setup(database)
+    await using node = await attach()
+    node.whileLeading(
+      'cli',
+      ({ signal }) => new Promise((done) => signal.addEventListener('abort', () => done())),
+    )
+    await until(async () => (await node.cluster.leader('cli')) !== null, { label: 'leads' })
+    const leaders = await forge(['leaders', '--json'], env)
+    expect(JSON.parse(leaders.stdout)).toMatchObject({
+      ok: true,
+      leaders: [{ role: 'cli', node: node.id, pid: process.pid, locked: true, term: { n: 1 } }],
+    })
+    expect((await forge(['leaders'], env)).stdout).toContain('lock and term')
+    expect((await forge(['nodes'], env)).stdout).toContain(node.id)
+    const drained = await forge(['drain', node.id], env)
+    expect(drained).toMatchObject({ code: 0, stdout: `node ${node.id} takes nothing new from now on\n` })
+    await until(async () => !(await node.health()).ready, { label: 'not ready' })
+    const gone = await forge(['drain', randomUUID()], env)
+    expect(gone.code).toBe(1)
+    expect(gone.stdout).toContain('no living node')
+    for (const args of [['drain'], ['drain', 'x'], ['drain', node.id, node.id], ['nodes', 'x']])
+      expect((await forge(args, env)).code).toBe(2)
   })
 
   it('nothing that is stored steers the terminal', async () => {
