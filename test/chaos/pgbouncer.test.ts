@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { createForge } from '../../src/index.js'
+import { createForge, type Leading } from '../../src/index.js'
+import { deferred } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
 import { fromDebian } from './debian.js'
@@ -66,6 +67,20 @@ describe.skipIf(program === null)('through a real PgBouncer', () => {
     const many = await Promise.all(Array.from({ length: 8 }, () => limited.enqueue()))
     await Promise.all(many.map((handle) => handle.result({ timeout: '30s' })))
     expect(runningMax).toBe(2)
+    const led = deferred<Leading>()
+    const post = node.whileLeading('bounced', (leading) => {
+      led.resolve(leading)
+      return new Promise((resolve) => leading.signal.addEventListener('abort', () => resolve()))
+    })
+    const { term } = await led.promise
+    // A lock that a transaction-mode pooler gives means nothing: there the term alone decides.
+    expect(await node.cluster.leader('bounced')).toMatchObject({
+      node: node.id,
+      term,
+      locked: mode === 'session',
+    })
+    await post.stop()
+    expect(await node.cluster.leader('bounced')).toBeNull()
     const left = async (): Promise<unknown> => (await database.query('select from forge.job limit 1'))[0]
     await until(async () => !(await left()), { label: 'all jobs ended' })
   })

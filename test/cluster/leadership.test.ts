@@ -1,4 +1,6 @@
+import { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
+import type { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import type { ForgeNode, Leading } from '../../src/index.js'
 import { deferred, isForgeError } from '../../src/kernel/index.js'
@@ -170,6 +172,38 @@ describe('leading a role', () => {
     expect((await node.health()).ready).toBe(true)
     await database.query('alter table forge.leader_term drop constraint wrong')
     await until(async () => (await node.cluster.leader('wrong')) !== null, { label: 'leads it now' })
+  })
+})
+
+describe('leading from the main loop', () => {
+  it('goes by the term alone, and passes on at once when the node stops', async () => {
+    const here = await setup(database, { stream: () => new Socket() }).attach({ lease, roles: ['worker'] })
+    await using there = await attachOne()
+    const works = [watchedWork(), watchedWork()] as const
+    here.whileLeading('loop', works[0].run)
+    await until(() => works[0].begun.length === 1, { label: 'leads' })
+    expect(await there.cluster.leader('loop')).toMatchObject({ node: here.id, locked: false })
+    there.whileLeading('loop', works[1].run)
+    await here.stop()
+    await until(() => works[1].begun.length === 1, { label: 'the other leads' })
+    expect(await there.cluster.terms('loop')).toMatchObject([{ ended: null }, { ended: 'resigned' }])
+  })
+
+  it('begins anew when the thread of the pulse has ended, and its lock with it', async () => {
+    const threads: Worker[] = []
+    const note = (thread: Worker): void => void threads.push(thread)
+    process.on('worker', note)
+    await using node = await attachOne()
+    process.off('worker', note)
+    const { begun, reasons, run } = watchedWork()
+    node.whileLeading('threadless', run)
+    await until(() => begun.length === 1, { label: 'leads' })
+    await threads[0]?.terminate()
+    await until(() => begun.length === 2, { label: 'leads again' })
+    expect(reasons).toEqual(['FORGE_LEADERSHIP_LOST'])
+    await until(async () => (await node.cluster.leader('threadless'))?.locked === false, {
+      label: 'without the lock',
+    })
   })
 })
 
