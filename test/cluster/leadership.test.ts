@@ -66,6 +66,18 @@ describe('leading a role', () => {
     expect(await attachAndAsk('one')).toBeNull()
   })
 
+  it('is told to the others when it is given up: they need not wait for their next renewal', async () => {
+    const slow = { lease: { ms: '10m', renewMs: '2m' }, roles: ['worker'] } as const
+    const here = await setup(database).attach(slow)
+    await using there = await setup(database).attach(slow)
+    const works = [watchedWork(), watchedWork()] as const
+    here.whileLeading('told', works[0].run)
+    await until(() => works[0].begun.length === 1, { label: 'leads' })
+    there.whileLeading('told', works[1].run)
+    await here.stop()
+    await until(() => works[1].begun.length === 1, { label: 'the other leads' })
+  })
+
   it('passes to another when the connection that holds the lock is ended, without two of them at work', async () => {
     await using here = await attachOne()
     await using there = await attachOne()
