@@ -39,7 +39,7 @@ const sweepMsMax = 1_000
  * Which lanes may hold work, and from where to read them. Claimed rows leave dead entries at the front of the index
  * until a vacuum, or for as long as an old snapshot is held; a claim that starts behind the last claimed position does
  * not walk them. What comes in before that position (more urgent, put back, committed late) is told by its wake-up, or
- * found by a sweep from the start, at most every 20 times the time that a trip takes.
+ * found by a sweep from the start, which takes a twentieth of the time at most.
  *
  * The lanes of a queue are read in the order of their most urgent job, as deep as they are known to be, until the claim
  * has its fill: few of many, and no job that is due much later than the most urgent of all. So a claim of many lanes costs
@@ -174,8 +174,10 @@ export class Frontier {
     }
   }
 
-  /** A trip took so long: sweeps keep their distance. */
-  took(ms: number): void {
+  /** A trip took so long. If it read a lane from its start, that is what sweeps keep their distance by. */
+  took(ms: number, plans: readonly Plan[]): void {
+    const swept = plans.some(({ readings }) => readings.some(({ from }) => from === null))
+    if (!swept) return
     this.#sweepMs = Math.min(Math.max(ms * sweepShare, sweepMsMin), sweepMsMax)
   }
 

@@ -187,7 +187,7 @@ export class Pump {
       return null
     }
     this.#failures = 0
-    if (wanted.length > 0) frontier.took(runtime.clock.monotonicMs() - started)
+    if (wanted.length > 0) frontier.took(runtime.clock.monotonicMs() - started, wanted)
     for (const item of done) {
       if (brought.missed.has(item.run.id)) this.#parts.refused(item, false)
       else this.#parts.completed(item)

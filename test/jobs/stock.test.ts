@@ -261,6 +261,20 @@ describe('many lanes of one queue', () => {
     expect(took).toEqual([200, 300, 900])
   })
 
+  it('are swept as seldom as a sweep takes long, however quick the claims between are', () => {
+    const frontier = new Frontier()
+    frontier.serve([{ id: 1, queue: 'q', name: 'job' }])
+    const claim = (nowMs: number, tookMs: number, took: number): void => {
+      const plan = frontier.plan('q', 10, nowMs)
+      frontier.took(tookMs, [plan])
+      frontier.read(plan, new Map([[1, { took, last: position(1_000), next: null }]]))
+    }
+    claim(0, 40, 10)
+    claim(1, 1, 5)
+    // 20 times 40 ms after the sweep, not 20 times 1 ms.
+    expect(frontier.sweepInMs(1)).toBe(799)
+  })
+
   it('are all empty in the end, and one that is announced is read at once', () => {
     const table = new Table([[1_000], [1_001], []])
     for (let trips = 0; table.frontier.hungry().size > 0; trips++) {
