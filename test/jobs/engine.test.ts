@@ -54,7 +54,7 @@ describe('claiming ahead', () => {
     await node.queues.pause('ahead.large')
     await database.query(`
       create table claim_size (n int);
-      create function note_claim() returns trigger language plpgsql as
+      create function note_claim() returns trigger language plpgsql security definer as
         $$ begin insert into public.claim_size values (cardinality(new.ids)); return null; end $$;
       create trigger note_claim after insert on forge.job_claim for each row execute function public.note_claim()`)
     const text = 'x'.repeat(20_000)

@@ -225,7 +225,10 @@ test.each(places)('a claim of ten beside 50,000 jobs %s touches few pages', asyn
      SELECT gen_random_uuid(), 2, 2, 2, 0, 5, now() - interval '1 hour', '{}' FROM generate_series(1, 20)`,
   )
   // Of lane 1 only what comes next is looked up.
-  const call = [node, node, nobody, [1, 2], [0, 10], ...wanted.slice(5)].map(literal).join(', ')
+  const position = wanted.slice(5, 7)
+  const call = [node, node, nobody, [1, 2], [0, 10], ...position, [-9e9, 9e9], ...wanted.slice(8)]
+    .map(literal)
+    .join(', ')
   const [row] = await session.run(
     statement<Explained>(
       `explain_claim_${where.length}`,
