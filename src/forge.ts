@@ -43,12 +43,15 @@ import {
 import { createNode, type ForgeNode, isReady, type NodeParts, readPage } from './node.js'
 import { type AttachOptions, optionTable, type ResolvedOptions } from './options.js'
 import { createRuntime, environment, isDevelopment, type Runtime } from './runtime/index.js'
+import { createDefineCron, type DefineCron, ScheduleRegistry, SchedulesService } from './schedules/index.js'
 import { bringUp, type Startable } from './start.js'
 
 /** A forge: definitions, and at most one attached node at a time. */
 export interface Forge {
   /** Defines a job. See `DefineJob`. */
   readonly job: DefineJob
+  /** Defines a schedule. See `DefineCron`. */
+  readonly cron: DefineCron
   /**
    * Defines a loop that runs on one worker node of the cluster (or on each), and is kept running: see `DaemonOptions`.
    * @throws ForgeError FORGE_OPTION_INVALID, FORGE_OPTION_UNKNOWN; DuplicateName in production
@@ -83,6 +86,7 @@ export interface ManualForge extends Forge {
 export function createForge(): Forge {
   const registry = new JobRegistry()
   const daemons = new DaemonRegistry()
+  const schedules = new ScheduleRegistry()
   /** Null: not attached. A promise: starting; early calls wait for it. */
   let engine: JobEngine | Promise<JobEngine> | null = null
   const begin = (given: Pick<Attachment, 'app' | 'pool' | 'raw' | 'manual'>): Promise<ManualAttachment> => {
@@ -94,6 +98,7 @@ export function createForge(): Forge {
       ...given,
       registry,
       daemons,
+      schedules,
       started: ({ front }) => {
         engine = front
         starting.resolve(front)
@@ -106,6 +111,7 @@ export function createForge(): Forge {
   }
   const forge: ManualForge = {
     job: createDefineJob(registry, () => engine),
+    cron: createDefineCron(schedules, registry),
     daemon(name, options) {
       const spec = readDaemon(name, options)
       daemons.add(spec)
@@ -139,6 +145,7 @@ interface Attachment {
   readonly raw: AttachOptions | undefined
   readonly registry: JobRegistry
   readonly daemons: DaemonRegistry
+  readonly schedules: ScheduleRegistry
   readonly manual?: ManualParts
   readonly started: (jobs: JobsService) => void
   /** After a failed start, with its error, and after stop. */
@@ -210,12 +217,12 @@ function assemble(given: Attachment, options: ResolvedOptions): Assembly {
     manual: given.manual,
   })
   runtime.news.on(drainAsked, () => jobs.drain())
-  const daemons = new DaemonService(runtime, cluster, given.daemons)
   // In the manual mode of tests nothing runs that was not asked for.
-  const services: readonly Service[] = given.manual
-    ? [signals, cluster, jobs]
-    : [signals, cluster, jobs, daemons]
-  return { runtime, version, signals, cluster, jobs, transaction, services, close }
+  const leads = options.roles.includes('scheduler') && !given.manual
+  const schedules = new SchedulesService({ runtime, cluster, jobs, registry: given.schedules, leads })
+  const daemons = given.manual ? [] : [new DaemonService(runtime, cluster, given.daemons)]
+  const services: readonly Service[] = [signals, cluster, jobs, schedules, ...daemons]
+  return { runtime, version, signals, cluster, jobs, schedules, transaction, services, close }
 }
 
 function viewOf(options: ResolvedOptions, assembly: Assembly): NodeView {

@@ -86,6 +86,21 @@ export {
   type Logger,
 } from './kernel/index.js'
 export type { Role } from './runtime/index.js'
+export type {
+  ByWhom,
+  Cron,
+  CronOptions,
+  Crons,
+  JobScheduleOptions,
+  Missed,
+  PastTick,
+  Schedule,
+  ScheduleEvent,
+  ScheduleOptions,
+  ScheduleRule,
+  Tick,
+  Triggered,
+} from './schedules/index.js'
 
 const shared = globalThis as { [key: symbol]: unknown }
 const key = Symbol.for('forge/1')

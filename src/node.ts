@@ -10,6 +10,7 @@ import {
 import type { PostgresSignals, Tx, TransactionOptions } from './database/index.js'
 import type { PageData } from './host/index.js'
 import { type Job, type Jobs, jobStates, type JobsService, type Queues } from './jobs/index.js'
+import type { Crons, SchedulesService } from './schedules/index.js'
 import { asRecord, durationMs, type Duration, unknownOption } from './kernel/index.js'
 import type { Role, Runtime } from './runtime/index.js'
 
@@ -37,6 +38,7 @@ export interface ForgeNode extends AsyncDisposable {
   readonly address: string
   readonly jobs: Jobs
   readonly queues: Queues
+  readonly crons: Crons
   readonly cluster: Cluster
   /**
    * Runs `work` on one node of all that ask for `role`: on this one whenever it leads. Its signal aborts when the role is
@@ -66,6 +68,7 @@ export interface NodeParts {
   readonly signals: PostgresSignals
   readonly cluster: ClusterService
   readonly jobs: JobsService
+  readonly schedules: SchedulesService
   readonly transaction: ForgeNode['transaction']
   readonly stop: (deadlineMs: number) => Promise<void>
 }
@@ -83,6 +86,7 @@ export function createNode(parts: NodeParts): ForgeNode {
     address: hostname(),
     jobs: parts.jobs.jobs,
     queues: parts.jobs.queues,
+    crons: parts.schedules.crons,
     cluster: openCluster(runtime),
     whileLeading: (role: string, work: LeaderWork) => parts.cluster.whileLeading(role, work),
     transaction: parts.transaction,

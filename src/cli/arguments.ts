@@ -1,10 +1,21 @@
 import { parseArgs } from 'node:util'
 import { nearest } from '../kernel/index.js'
-import { commonFlags, type Flag, flags, jobsVerbNames, type JobsVerb, jobsVerbs } from './flags.js'
+import { type CronsCall, readCrons } from './crons-arguments.js'
+import {
+  commonFlags,
+  type CronsVerb,
+  cronsVerbNames,
+  cronsVerbs,
+  type Flag,
+  flags,
+  jobsVerbNames,
+  type JobsVerb,
+  jobsVerbs,
+} from './flags.js'
 import { type JobsCall, readJobs } from './jobs-arguments.js'
 import { UsageError } from './usage.js'
 
-export const commands = ['migrate', 'status', 'doctor', 'nodes', 'leaders', 'drain', 'jobs'] as const
+export const commands = ['migrate', 'status', 'doctor', 'nodes', 'leaders', 'drain', 'crons', 'jobs'] as const
 export type Command = (typeof commands)[number]
 
 /** Which database, and which schema in it. */
@@ -20,9 +31,10 @@ export interface Place {
 export type Call =
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
-  | (Place & { readonly kind: Exclude<Command, 'jobs' | 'drain'> })
+  | (Place & { readonly kind: Exclude<Command, 'jobs' | 'crons' | 'drain'> })
   | (Place & { readonly kind: 'drain'; readonly id: string })
   | (Place & JobsCall)
+  | (Place & CronsCall)
 
 /**
  * Reads a call; what is not given comes from the environment: DATABASE_URL, FORGE_SCHEMA.
@@ -41,18 +53,27 @@ export function readArguments(
     tokens: true,
   })
   const [first, second] = positionals
-  const verb = first === 'jobs' ? jobsVerbNames.find((known) => known === second) : undefined
-  const allowed = [...commonFlags, ...(verb ? jobsVerbs[verb] : [])]
+  const ofVerb = verbFlags(first, second)
+  const allowed = [...commonFlags, ...(ofVerb ?? [])]
   // Without a verb the options of all verbs are let through: the missing verb is what is wrong.
-  const lenient = first === 'jobs' && !verb
+  const lenient = (first === 'jobs' || first === 'crons') && !ofVerb
   for (const token of tokens) if (token.kind === 'option') checkFlag(token, lenient ? allFlags : allowed)
   if (values.help) return { kind: 'help' }
   if (values.version) return { kind: 'version' }
   const kind = readCommand(positionals)
+  const words = positionals.slice(2)
   if (kind === 'jobs')
-    return { ...readJobs(readVerb(second), positionals.slice(2), values), ...readPlace(values, env) }
+    return { ...readJobs(readVerb(kind, second, jobsVerbNames), words, values), ...readPlace(values, env) }
+  if (kind === 'crons')
+    return { ...readCrons(readVerb(kind, second, cronsVerbNames), words, values), ...readPlace(values, env) }
   if (kind === 'drain') return { kind, id: second ?? '', ...readPlace(values, env) }
   return { kind, ...readPlace(values, env) }
+}
+
+function verbFlags(command: string | undefined, verb: string | undefined): readonly Flag[] | undefined {
+  if (command === 'jobs' && Object.hasOwn(jobsVerbs, verb ?? '')) return jobsVerbs[verb as JobsVerb]
+  if (command === 'crons' && Object.hasOwn(cronsVerbs, verb ?? '')) return cronsVerbs[verb as CronsVerb]
+  return undefined
 }
 
 const allFlags = Object.keys(flags) as Flag[]
@@ -95,15 +116,15 @@ function readCommand([first, second, third]: readonly string[]): Command {
   if (!known) throw unknown('command', first, commands)
   if (known === 'drain' && (second === undefined || third !== undefined))
     throw new UsageError('drain takes the id of one node; forge nodes lists them.')
-  if (known !== 'jobs' && known !== 'drain' && second !== undefined)
+  if (!['jobs', 'crons', 'drain'].includes(known) && second !== undefined)
     throw new UsageError(`${known} takes no arguments, only options.`)
   return known
 }
 
-function readVerb(word: string | undefined): JobsVerb {
-  if (word === undefined) throw new UsageError(`What about jobs? There are ${jobsVerbNames.join(', ')}.`)
-  const known = jobsVerbNames.find((verb) => verb === word)
-  if (!known) throw unknown('command', word, jobsVerbNames)
+function readVerb<Verb extends string>(of: string, word: string | undefined, verbs: readonly Verb[]): Verb {
+  if (word === undefined) throw new UsageError(`What about ${of}? There are ${verbs.join(', ')}.`)
+  const known = verbs.find((verb) => verb === word)
+  if (!known) throw unknown('command', word, verbs)
   return known
 }
 

@@ -20,6 +20,9 @@ export const flags = {
   delay: { type: 'string' },
   'run-at': { type: 'string' },
   priority: { type: 'string' },
+  by: { type: 'string' },
+  at: { type: 'string' },
+  after: { type: 'string' },
 } as const
 
 export type Flag = keyof typeof flags
@@ -41,5 +44,16 @@ export const jobsVerbs = {
   reschedule: [...changes, 'delay', 'run-at', 'priority'],
 } as const satisfies Record<string, readonly Flag[]>
 
+/** The verbs of `forge crons`, with their options. */
+export const cronsVerbs = {
+  list: ['limit', 'after'],
+  preview: ['limit'],
+  trigger: ['at', 'by', 'reason'],
+  pause: ['by', 'reason'],
+  resume: ['by', 'reason'],
+} as const satisfies Record<string, readonly Flag[]>
+
+export type CronsVerb = keyof typeof cronsVerbs
 export type JobsVerb = keyof typeof jobsVerbs
+export const cronsVerbNames = Object.keys(cronsVerbs) as CronsVerb[]
 export const jobsVerbNames = Object.keys(jobsVerbs) as JobsVerb[]

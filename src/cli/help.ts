@@ -7,6 +7,12 @@ Commands
   nodes     the processes that are there, and those that died within the last hour
   leaders   which node leads what, since when, and what it holds that by
   drain <id>  asks a node to take nothing new; what runs there goes on
+  crons     look at schedules, and trigger, pause and resume them:
+    list                      by name; --limit <n>, --after <name>
+    preview <name>            the next ten times, or --limit <n>
+    trigger <name>            fires a tick now, or --at <2030-12-24T18:00:00Z>, as of then
+    pause <name>, resume <name>
+                              all three: --by <who> and --reason <text> stand in its history
   jobs      look at jobs and change them:
     list                      newest first
     show <id>                 everything about one job

@@ -3,6 +3,7 @@ import { type Logger, silentLogger } from '../kernel/index.js'
 import { environment } from '../runtime/index.js'
 import { type Answer, type Exit, exits, failureOf } from './answer.js'
 import { type Call, type Command, readArguments } from './arguments.js'
+import { cronsCommand } from './crons.js'
 import { drainCommand, leadersCommand, nodesCommand } from './cluster.js'
 import { doctorCommand } from './doctor.js'
 import { help } from './help.js'
@@ -12,7 +13,9 @@ import { type Output, printable, printableJson } from './output.js'
 import { openStation, type Station } from './station.js'
 import { statusCommand } from './status.js'
 
-const perform: Readonly<Record<Exclude<Command, 'jobs' | 'drain'>, (station: Station) => Promise<Answer>>> = {
+const perform: Readonly<
+  Record<Exclude<Command, 'jobs' | 'crons' | 'drain'>, (station: Station) => Promise<Answer>>
+> = {
   migrate: migrateCommand,
   status: statusCommand,
   doctor: doctorCommand,
@@ -43,6 +46,7 @@ async function answerTo(call: Call, logger: Logger, ask: Output['ask']): Promise
   const station = openStation({ ...call, logger })
   try {
     if (call.kind === 'jobs') return await jobsCommand(station, call, ask ?? null)
+    if (call.kind === 'crons') return await cronsCommand(station, call)
     if (call.kind === 'drain') return await drainCommand(station, call.id)
     return await perform[call.kind](station)
   } finally {

@@ -14,7 +14,7 @@
  * what they did not reach (`change.ts`). Hints only make things sooner; polling finds all.
  */
 export type { Changed, ChangeOptions, EndOptions, Refused, RescheduleOptions } from './change.js'
-export { JobRegistry, type JobSettings, readPriority, type RetryOptions } from './define.js'
+export { JobRegistry, type JobSettings, readDefinition, readPriority, type RetryOptions } from './define.js'
 export type { EnqueueOptions, EnqueueReason } from './enqueue.js'
 export type { Explanation } from './explain.js'
 export {
@@ -34,6 +34,7 @@ export { type Manual, type ManualParts, type NextFilter, type RunEnd } from './m
 export type { ConcurrencyOptions, RateOptions } from './limits.js'
 export { jobsOptions } from './options.js'
 export { Discard, type HandlerOutcome, RetryAfter } from './outcome.js'
+export { tellMade } from './made.js'
 export { keepDays } from './prune.js'
 export { countQueues } from './queries/list.js'
 export { missingPartitions } from './queries/upkeep.js'

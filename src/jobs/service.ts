@@ -15,6 +15,7 @@ import { KeySweep } from './keys.js'
 import { Lanes } from './lanes.js'
 import { Looks } from './looks.js'
 import { StoredJobs } from './manage.js'
+import { tellMade } from './made.js'
 import { Manual, type ManualParts } from './manual.js'
 import type { jobsOptions } from './options.js'
 import { ProgressWriter } from './progress.js'
@@ -28,6 +29,7 @@ import { Results } from './results.js'
 import { publishLimits } from './rules.js'
 import { Slots } from './slots.js'
 import { Upkeep } from './upkeep.js'
+import { validate } from './validate.js'
 import { Worker } from './worker.js'
 
 export interface JobsParts {
@@ -184,6 +186,25 @@ export class JobsService implements Service, JobEngine {
   ): Promise<JobHandle<unknown>[]> {
     const made = await this.#enqueuer.many(this.#spec(name), inputs, options)
     return made.map((one) => createHandle(one, options?.tx === undefined, this.#handleParts))
+  }
+
+  /**
+   * Jobs were made here by SQL: workers hear of those that are ready, admission of those that wait at a gate. What is not
+   * told is found by the next look.
+   */
+  async tellMade(ids: readonly string[]): Promise<void> {
+    const { runtime } = this.#parts
+    try {
+      this.#admission.request(await tellMade(runtime, ids))
+    } catch (error) {
+      runtime.log.debug(`forge: new jobs are left to the next look: ${messageOf(error)}`)
+    }
+  }
+
+  /** Nothing to say of a job that this process does not define. @throws ForgeError FORGE_INPUT_INVALID */
+  async checkInput(name: string, input: unknown): Promise<void> {
+    const schema = this.#parts.registry.get(name)?.input
+    await validate(schema, input, { what: `The input of '${name}'`, code: 'FORGE_INPUT_INVALID' })
   }
 
   /** Numbers per queue, for the status page. */

@@ -9,6 +9,8 @@ export const errorCatalogue = {
   FORGE_COMPLETE_NOT_COMMITTED: 'job.complete() was called in a transaction that did not commit.',
   FORGE_CONNECTION_LOST:
     'The connection to PostgreSQL broke. forge reconnects by itself; the call may be repeated.',
+  FORGE_CRON_INVALID:
+    'A cron expression has 5 fields (minute, hour, day of the month, month, weekday), or 6 with the second in front.',
   FORGE_DATABASE_AUTH: 'PostgreSQL refused the login. Check user, password and pg_hba.conf.',
   FORGE_DATABASE_MISSING: 'The database does not exist. Create it, or correct the connection string.',
   FORGE_DATABASE_UNREACHABLE: 'PostgreSQL cannot be reached. Check host, port and that the server runs.',
@@ -18,7 +20,7 @@ export const errorCatalogue = {
   FORGE_DISCARD: 'Thrown by a handler to give a job up without further attempts.',
   FORGE_DISK_FULL:
     'PostgreSQL has no room left on its disk. Nothing of the statement was done. Make room, and call again; jobs go on by themselves.',
-  FORGE_DUPLICATE_NAME: 'A job of this name is defined already. Give each definition its own name.',
+  FORGE_DUPLICATE_NAME: 'This name is defined already. Give each definition its own name.',
   FORGE_DURATION_INVALID:
     "A duration is milliseconds as a number, or text such as '250ms', '30s', '5m', '2h', '7d'.",
   FORGE_EMBEDDED_FAILED: 'The embedded PostgreSQL did not start or stop as it should.',
@@ -66,6 +68,14 @@ export const errorCatalogue = {
   FORGE_RESULT_TIMEOUT: 'The job did not finish in time. It goes on; ask again, or look at its state.',
   FORGE_RESULT_TOO_LARGE: 'The job completed, but its result was over the limit (256 kB) and was not kept.',
   FORGE_RETRY_AFTER: 'Thrown by a handler to name the delay before the next attempt.',
+  FORGE_SCHEDULE_EXISTS: 'There is a schedule of this name. Choose another, or update or delete that one.',
+  FORGE_SCHEDULE_IN_CODE:
+    'Code defines this schedule, so only code changes or removes it. It can be paused, resumed and triggered.',
+  FORGE_SCHEDULE_JOB_UNKNOWN:
+    'No process has defined this job yet. Names are case-sensitive; attach a process that defines it first.',
+  FORGE_SCHEDULE_NEVER: 'This schedule would never fire. Look at its date, its start and its end.',
+  FORGE_SCHEDULE_PAUSED: 'The schedule is paused. Resume it first.',
+  FORGE_SCHEDULE_UNKNOWN: 'There is no schedule of this name. `forge crons list` shows them.',
   FORGE_SCHEMA_NAME_INVALID:
     'A schema name is 1 to 63 of a-z, 0-9 and _, starts with a letter, and not with pg_.',
   FORGE_SCHEMA_TOO_NEW:
@@ -83,6 +93,8 @@ export const errorCatalogue = {
   FORGE_TEST_NOT_ALONE:
     'It would take the jobs of this test. Stop it, or give each test process a schema of its own: testForge(forge, pool, { schema }).',
   FORGE_TEST_PROCESS_ENDED: 'A process of the test kit ended before it did what was waited for.',
+  FORGE_TIMEZONE_UNKNOWN:
+    "A timezone is a name of the IANA database that this Node.js knows, such as 'Europe/Berlin' or 'UTC'.",
   FORGE_TX_FINISHED: 'The transaction is finished, or was never begun. Pass a client inside BEGIN … COMMIT.',
   FORGE_TX_INVALID:
     "tx needs node-postgres' query(text, values), or an adapter: fromDrizzle, fromKysely, fromKnex, fromPrisma, fromTypeOrm.",

@@ -33,7 +33,7 @@ describe('the arguments of the command', () => {
     [['migrat'], "There is no command 'migrat'. Did you mean migrate?"],
     [
       ['dance'],
-      "There is no command 'dance'. There are migrate, status, doctor, nodes, leaders, drain, jobs.",
+      "There is no command 'dance'. There are migrate, status, doctor, nodes, leaders, drain, crons, jobs.",
     ],
     [['status', '--scheme', 'x'], "There is no option '--scheme'. Did you mean --schema?"],
     [['status', '--no-json'], "There is no option '--no-json'."],
@@ -43,7 +43,7 @@ describe('the arguments of the command', () => {
     [['status', '--schema', '--json'], '--schema needs a value.'],
     [['status', '--json=yes'], '--json takes no value.'],
     [['status', 'now'], 'status takes no arguments, only options.'],
-    [[], 'Which command? There are migrate, status, doctor, nodes, leaders, drain, jobs.'],
+    [[], 'Which command? There are migrate, status, doctor, nodes, leaders, drain, crons, jobs.'],
     [['__proto__'], "There is no command '__proto__'."],
     [['status', '--__proto__'], "There is no option '--__proto__'."],
   ])('are refused with the way out: %j', (args, message) => {
@@ -74,6 +74,39 @@ describe('the arguments of the command', () => {
       times: { runAt: new Date('2030-12-24T17:00:00Z') },
     })
     expect(read(['jobs', '--help', '--state=x'], {})).toEqual({ kind: 'help' })
+  })
+
+  it('about schedules name a verb, and which', () => {
+    expect(read(['crons', 'list', '--limit', '5', '--after=a'])).toMatchObject({
+      verb: 'list',
+      limit: 5,
+      after: 'a',
+    })
+    expect(
+      read(['crons', 'trigger', 'report', '--at', '2030-01-01T00:00:00Z', '--by=ann', '--reason', 'x']),
+    ).toEqual({
+      kind: 'crons',
+      verb: 'trigger',
+      databaseUrl: url,
+      schema: undefined,
+      name: 'report',
+      who: { by: 'ann', reason: 'x' },
+      at: '2030-01-01T00:00:00Z',
+      limit: undefined,
+      after: undefined,
+    })
+  })
+
+  it.each([
+    [['crons'], 'What about crons? There are list, preview, trigger, pause, resume.'],
+    [['crons', 'stop'], "There is no command 'stop'."],
+    [['crons', 'list', 'x'], 'crons list takes no arguments, only options.'],
+    [['crons', 'pause'], 'crons pause takes the name of one schedule.'],
+    [['crons', 'pause', 'a', 'b'], 'crons pause takes the name of one schedule.'],
+    [['crons', 'pause', 'a', '--at', 'x'], '--at is not an option of this command.'],
+    [['crons', 'preview', 'a', '--by', 'x'], '--by is not an option of this command.'],
+  ])('about schedules are refused with the way out: %j', (args, message) => {
+    expect(() => read(args)).toThrow(message)
   })
 
   it.each([

@@ -130,7 +130,7 @@ describe('on a migrated database', () => {
     const none = await forge(['leaders'], env)
     expect(none).toMatchObject({ code: 0, stdout: 'nobody leads anything\n' })
     const { attach } = setup(database)
-    await using node = await attach()
+    await using node = await attach({ roles: ['worker'] })
     node.whileLeading(
       'cli',
       ({ signal }) => new Promise((done) => signal.addEventListener('abort', () => done())),

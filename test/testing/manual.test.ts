@@ -326,7 +326,7 @@ describe('what is refused', () => {
     expect(await rejection(attach({ mode: 'manual' } as never))).toMatchObject({
       code: 'FORGE_OPTION_UNKNOWN',
     })
-    expect(Object.keys(forge)).toEqual(['job', 'daemon', 'attach'])
+    expect(Object.keys(forge)).toEqual(['job', 'cron', 'daemon', 'attach'])
     await using _node = await attach()
     expect(await (await job.enqueue()).result()).toBe('ran')
   })

@@ -196,3 +196,11 @@ export const saveDefinitions = statement<{ name: string }>(
   where d.version <= excluded.version
   returning d.name`,
 )
+
+/** Where these jobs ($1) stand, for those who wake workers: a gate they wait at, or what hints say. */
+export const madeJobs = statement<{ lane: number; waits: boolean; dueSeconds: number; gate: string | null }>(
+  'forge_made_jobs',
+  (s) => `
+  select lane, stage <> 2 as waits, floor(extract(epoch from due))::float8 as "dueSeconds", gate
+  from ${s}.job where id = any ($1::uuid[])`,
+)

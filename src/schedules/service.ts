@@ -1,0 +1,166 @@
+import { type ClusterService, leaseLost, type LeaderPost } from '../cluster/index.js'
+import type { JobsService } from '../jobs/index.js'
+import { messageOf, type Service, sleep } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import type { CodeSchedule, ScheduleRegistry } from './define.js'
+import type { Crons } from './face.js'
+import {
+  type FiredRow,
+  offerSchedules,
+  offersNow,
+  pruneTicks,
+  reconcile,
+  type ReconciledRow,
+} from './queries.js'
+import { changedTopic, openCrons } from './stored.js'
+import { Ticker } from './ticker.js'
+
+export interface SchedulesParts {
+  readonly runtime: Runtime
+  readonly cluster: ClusterService
+  readonly jobs: JobsService
+  readonly registry: ScheduleRegistry
+  /** False on nodes without the role: they define and change schedules, and others fire them. */
+  readonly leads: boolean
+}
+
+/** The leader looks so often whether the code of the nodes has changed: hints may be lost, and nodes go without a word. */
+const reconcileMs = 30_000
+const pruneMs = 60_000
+const keptMs = 30 * 86_400_000
+const prunedMax = 5_000
+const againMs = 1_000
+
+/** Everything of this room that lives in one process. */
+export class SchedulesService implements Service {
+  readonly name = 'schedules'
+  readonly crons: Crons
+  readonly #parts: SchedulesParts
+  readonly #ticker: Ticker
+  readonly #offs: (() => void)[] = []
+  #post: LeaderPost | null = null
+  #stop = new AbortController()
+  /** What was written of the code of this process. */
+  #offered: readonly CodeSchedule[] = []
+  #offering: Promise<void> = Promise.resolve()
+  #offersSeen = ''
+
+  constructor(parts: SchedulesParts) {
+    this.#parts = parts
+    const { runtime, jobs } = parts
+    const made = (ids: readonly string[]): void => void jobs.tellMade(ids)
+    this.crons = openCrons({ runtime, made, check: (job, input) => jobs.checkInput(job, input) })
+    this.#ticker = new Ticker(runtime, (rows) => this.#fired(rows))
+  }
+
+  async start(): Promise<void> {
+    const { runtime, registry, cluster, leads } = this.#parts
+    await this.#offer()
+    this.#offs.push(registry.onChange(() => this.#offerSoon()))
+    this.#offs.push(runtime.news.on(leaseLost, () => this.#offerSoon(true)))
+    if (!leads) return
+    this.#offs.push(runtime.signals.subscribe(changedTopic, () => this.#ticker.wake()))
+    this.#post = cluster.lead('scheduler', async ({ term, signal }) => {
+      await Promise.all([this.#ticker.lead({ term, signal }), this.#keepHouse(signal)])
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort()
+    for (const off of this.#offs) off()
+    await this.#post?.stop()
+    await this.#offering
+  }
+
+  /** What the leader does beside firing. */
+  async #keepHouse(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#parts.runtime
+    this.#offersSeen = ''
+    let pruneAtMs = 0
+    while (!signal.aborted) {
+      try {
+        await this.#reconcileIfChanged()
+        if (clock.monotonicMs() >= pruneAtMs) {
+          await this.#prune(signal)
+          pruneAtMs = clock.monotonicMs() + pruneMs
+        }
+      } catch (error) {
+        log.debug(`forge: schedules wait for the next look: ${messageOf(error)}`)
+      }
+      await sleep(clock, reconcileMs, signal)
+    }
+  }
+
+  async #reconcileIfChanged(): Promise<void> {
+    const [row] = await this.#parts.runtime.db.control.run(offersNow)
+    if (!row || row.seen === this.#offersSeen) return
+    await this.#reconcile()
+    // While one waits for its removal every look is needed.
+    this.#offersSeen = row.seen.endsWith('true') ? '' : row.seen
+  }
+
+  async #prune(signal: AbortSignal): Promise<void> {
+    let n = prunedMax
+    while (n === prunedMax && !signal.aborted) {
+      const [row] = await this.#parts.runtime.db.control.run(pruneTicks, [keptMs, prunedMax])
+      n = row?.n ?? 0
+    }
+  }
+
+  #offerSoon(anew = false): void {
+    if (anew) this.#offered = []
+    this.#offering = this.#offering.then(async () => {
+      while (!this.#stop.signal.aborted) {
+        try {
+          return await this.#offer()
+        } catch (error) {
+          this.#parts.runtime.log.debug(
+            `forge: schedules of this code are not written yet: ${messageOf(error)}`,
+          )
+          await sleep(this.#parts.runtime.clock, againMs, this.#stop.signal)
+        }
+      }
+    })
+  }
+
+  /** Says what the code of this process defines, where that is new. */
+  async #offer(): Promise<void> {
+    const { runtime, registry } = this.#parts
+    const schedules = registry.all()
+    const same =
+      schedules.length === this.#offered.length && schedules.every((one, at) => one === this.#offered[at])
+    if (same) return
+    await runtime.db.control.run(offerSchedules, [
+      runtime.nodeId,
+      schedules.map(({ name }) => name),
+      schedules.map(({ hash }) => hash),
+      JSON.stringify(schedules.map(({ spec }) => spec)),
+    ])
+    await this.#reconcile()
+    this.#offered = schedules
+  }
+
+  async #reconcile(): Promise<void> {
+    const { db, signals, log } = this.#parts.runtime
+    const rows = await db.control.run(reconcile)
+    for (const row of rows) log[row.event === 'conflict' ? 'warn' : 'info'](sentenceOf(row))
+    if (rows.length > 0) signals.hint(changedTopic, rows.length === 1 ? (rows[0]?.name ?? '') : 'many')
+  }
+
+  #fired(rows: readonly FiredRow[]): void {
+    void this.#parts.jobs.tellMade(rows.flatMap(({ job }) => (job === null ? [] : [job])))
+  }
+}
+
+function sentenceOf({ name, event, detail }: ReconciledRow): string {
+  const said = {
+    created: 'is new',
+    changed: 'has changed',
+    renamed: `is new, and says what '${detail ?? ''}' said`,
+    removed: 'is removed: no running code defines it any more',
+    returned: 'is back',
+    conflict:
+      'stands as it was made at run time; what code says of this name does not count until that is deleted',
+  }[event]
+  return `forge: schedule '${name}' ${said}`
+}

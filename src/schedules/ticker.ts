@@ -1,0 +1,159 @@
+import type { Leading } from '../cluster/index.js'
+import { isConnectionError, messageOf } from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import { type Plan, planTicks } from './plan.js'
+import { type DueRow, dueSchedules, type FiredRow, fireTicks, holdSchedule, releaseTicks } from './queries.js'
+
+type Due = DueRow & { readonly name: string }
+
+/** Looked at in one go; a full one is followed by the next at once. */
+const dueMax = 500
+/** Looked at least so often: hints may be lost. */
+const pollMs = 30_000
+/** While ticks wait for jobs to end. */
+const waitingMs = 1_000
+const againMs = 1_000
+/** Ticks in one statement, or those of one schedule. */
+const ticksMax = 200
+/** Working out what was missed may take long: others get their turn. */
+const turnMs = 20
+
+/** Fires what is due, while this node leads. It sleeps until the next tick, by the clock of the database. */
+export class Ticker {
+  readonly #runtime: Runtime
+  readonly #fired: (rows: readonly FiredRow[]) => void
+  #wake: (() => void) | null = null
+  #woken = false
+
+  /** `fired`: told after the commit. */
+  constructor(runtime: Runtime, fired: (rows: readonly FiredRow[]) => void) {
+    this.#runtime = runtime
+    this.#fired = fired
+  }
+
+  /** Something may be due sooner than it was. */
+  wake(): void {
+    this.#woken = true
+    this.#wake?.()
+  }
+
+  async lead({ term, signal }: Pick<Leading, 'term' | 'signal'>): Promise<void> {
+    while (!signal.aborted) {
+      this.#woken = false
+      const waitMs = await this.#round(term.id, signal).catch((error: unknown) => {
+        if (!signal.aborted) this.#runtime.log.debug(`forge: no ticks now: ${messageOf(error)}`)
+        return againMs
+      })
+      if (waitMs > 0) await this.#sleep(waitMs, signal)
+    }
+  }
+
+  /** Gives the milliseconds until the next. */
+  async #round(term: string, signal: AbortSignal): Promise<number> {
+    const { clock, db } = this.#runtime
+    const beganMs = clock.monotonicMs()
+    const rows = await db.control.run(dueSchedules, [dueMax])
+    const [{ now_ms: nowMs, in_ms: inMs, waiting }] = rows as [DueRow]
+    const due = rows.filter((row): row is Due => row.name !== null)
+    const plans = await this.#plan(due, nowMs, signal)
+    if (signal.aborted) return 0
+    for (const part of portions(plans)) if (!signal.aborted) this.#fired(await this.#fire(term, part))
+    if (waiting) this.#fired(await db.control.run(releaseTicks, [term]))
+    if (due.length === dueMax) return 0
+    const nexts = plans.flatMap(({ plan }) => (plan.nextMs === null ? [] : [plan.nextMs - nowMs]))
+    const nextMs = Math.min(inMs ?? pollMs, ...nexts) - (clock.monotonicMs() - beganMs)
+    return Math.max(1, Math.ceil(Math.min(nextMs, waiting ? waitingMs : pollMs)))
+  }
+
+  async #plan(due: readonly Due[], nowMs: number, signal: AbortSignal): Promise<Planned[]> {
+    const { clock } = this.#runtime
+    const plans: Planned[] = []
+    let untilMs = clock.monotonicMs() + turnMs
+    for (const row of due) {
+      if (signal.aborted) return []
+      try {
+        const { name, spec, next_ms: nextMs, planned, last_ms: lastMs } = row
+        plans.push({ row, plan: planTicks({ name, spec, nextMs, planned, lastMs }, nowMs) })
+      } catch (error) {
+        // A zone that this machine does not know, for example.
+        await this.#hold(row.name, error)
+      }
+      if (clock.monotonicMs() < untilMs) continue
+      await new Promise((turn) => setImmediate(turn))
+      untilMs = clock.monotonicMs() + turnMs
+    }
+    return plans
+  }
+
+  /** What cannot be fired must not keep the others. */
+  async #fire(term: string, plans: readonly Planned[]): Promise<FiredRow[]> {
+    const { db } = this.#runtime
+    try {
+      return await db.control.run(fireTicks, [term, JSON.stringify(plans.map(written))])
+    } catch (error) {
+      if (isConnectionError(error) || termOver(error)) throw error
+      const [first] = plans as [Planned]
+      if (plans.length === 1) {
+        await this.#hold(first.row.name, error)
+        return []
+      }
+    }
+    const rows: FiredRow[] = []
+    for (const plan of plans) rows.push(...(await this.#fire(term, [plan])))
+    return rows
+  }
+
+  async #hold(name: string, error: unknown): Promise<void> {
+    this.#runtime.log.error(`forge: schedule '${name}' cannot fire: ${messageOf(error)}`)
+    await this.#runtime.db.control.run(holdSchedule, [name, messageOf(error)])
+  }
+
+  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
+    if (this.#woken || signal.aborted) return
+    await new Promise<void>((resolve) => {
+      const end = (): void => {
+        timer.cancel()
+        signal.removeEventListener('abort', end)
+        resolve()
+      }
+      const timer = this.#runtime.clock.timer(ms, end)
+      signal.addEventListener('abort', end)
+      this.#wake = end
+    })
+    this.#wake = null
+  }
+}
+
+interface Planned {
+  readonly row: Due
+  readonly plan: Plan
+}
+
+/** One statement must not take long: it holds up the others of its connection. */
+function portions(plans: readonly Planned[]): Planned[][] {
+  const parts: Planned[][] = []
+  let room = 0
+  for (const plan of plans) {
+    const size = plan.plan.ticks.length + 1
+    if (room < size) {
+      parts.push([])
+      room = ticksMax
+    }
+    parts.at(-1)?.push(plan)
+    room -= size
+  }
+  return parts
+}
+
+const termOver = (error: unknown): boolean => messageOf(error).includes('the term is over')
+
+const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())
+
+function written({ row, plan }: Planned): unknown {
+  const ticks = plan.ticks.map(({ atMs, runAtMs, missed }) => ({
+    at: iso(atMs),
+    run_at: iso(runAtMs),
+    missed,
+  }))
+  return { name: row.name, rev: row.rev, next: iso(plan.nextMs), ticks }
+}

@@ -1,0 +1,171 @@
+import { describe, expect, it } from 'vitest'
+import type { ForgeNode } from '../../src/index.js'
+import { useDatabase } from '../support/database.js'
+import { setup } from '../support/forge.js'
+import { until } from '../support/until.js'
+
+const database = useDatabase()
+const options = { lease: { ms: 1_200, renewMs: 300 } }
+const yearly = '0 0 1 1 *'
+const run = (): void => {}
+
+/** A node of an app whose code has these schedules. */
+async function version(
+  rules: Readonly<Record<string, string>>,
+): Promise<ForgeNode & { readonly heard: readonly string[] }> {
+  const { forge, attach, heard } = setup(database)
+  for (const [name, rule] of Object.entries(rules)) forge.cron(name, rule, { run })
+  const node = await attach(options)
+  return {
+    ...node,
+    heard: heard.map(({ message }) => message).filter((message) => message.startsWith('forge: schedule ')),
+  }
+}
+
+const ruleOf = async (node: ForgeNode, name: string) => (await node.crons.get(name))?.rule
+const eventsOf = async (node: ForgeNode, name: string) =>
+  (await node.crons.events(name)).map(({ event }) => event).reverse()
+/** As after a minute: nobody has defined it for so long. */
+const aMinuteLater = (name: string) =>
+  database.query(`update forge.schedule set orphaned_at = now() - interval '61 s' where name = $1`, [name])
+const reconcile = () =>
+  database.query<{ name: string; event: string; detail: string | null }>(
+    'select * from forge.schedule_reconcile()',
+  )
+
+describe('what code defines', () => {
+  it('is written down at the start, once, and says so', async () => {
+    const first = await version({ 'start.a': '0 0 8 1 *' })
+    expect(first.heard).toContain("forge: schedule 'start.a' is new")
+    await first.stop()
+    const second = await version({ 'start.a': '0 0 8 1 *' })
+    expect(second.heard).toEqual([])
+    expect(await eventsOf(second, 'start.a')).toEqual(['created'])
+    await second.stop()
+  })
+
+  it('follows a new version, and does not flap while two run side by side', async () => {
+    const old = await version({ roll: yearly })
+    const young = await version({ roll: '0 0 2 1 *' })
+    expect(young.heard).toContain("forge: schedule 'roll' has changed")
+    expect(await ruleOf(old, 'roll')).toBe('0 0 2 1 *')
+    // A node of the old version crashes and starts again in the middle of the deploy.
+    await old.stop()
+    const again = await version({ roll: yearly })
+    expect(await ruleOf(again, 'roll')).toBe('0 0 2 1 *')
+    await again.stop()
+    expect(await eventsOf(young, 'roll')).toEqual(['created', 'changed'])
+    await young.stop()
+  })
+
+  it('goes back when the new version is gone', async () => {
+    const old = await version({ back: '0 0 9 1 *' })
+    const young = await version({ back: '0 0 3 1 *' })
+    await young.stop()
+    expect(await reconcile()).toEqual([{ name: 'back', event: 'changed', detail: null }])
+    expect(await ruleOf(old, 'back')).toBe('0 0 9 1 *')
+    expect(await reconcile()).toEqual([])
+    await old.stop()
+  })
+
+  it('is removed a minute after the last node that defines it, and comes back as it was', async () => {
+    const other = await version({})
+    const node = await version({ 'gone.a': '* * * * *' })
+    await until(async () => (await node.crons.get('gone.a'))?.next, { label: 'planned' })
+    await node.stop()
+    expect(await reconcile()).toEqual([])
+    expect(await other.crons.get('gone.a')).toMatchObject({ state: 'active' })
+    await aMinuteLater('gone.a')
+    expect(await reconcile()).toEqual([{ name: 'gone.a', event: 'removed', detail: null }])
+    expect(await other.crons.get('gone.a')).toMatchObject({ state: 'removed', next: null })
+    const [before] = await database.query<{ next_at: Date }>(
+      `select next_at from forge.schedule where name = 'gone.a'`,
+    )
+    const back = await version({ 'gone.a': '* * * * *' })
+    expect(back.heard).toContain("forge: schedule 'gone.a' is back")
+    // What it missed meanwhile falls to its policy: it is looked for from where it stood.
+    expect(await eventsOf(back, 'gone.a')).toEqual(['created', 'removed', 'returned'])
+    expect(before?.next_at).toBeInstanceOf(Date)
+    await back.stop()
+    await other.stop()
+  })
+
+  it('is found to be renamed', async () => {
+    const old = await version({ 'name.old': '0 0 4 1 *' })
+    await old.stop()
+    const young = await version({ 'name.new': '0 0 4 1 *' })
+    expect(young.heard).toContain("forge: schedule 'name.new' is new, and says what 'name.old' said")
+    expect((await young.crons.events('name.new'))[0]).toMatchObject({
+      event: 'renamed',
+      reason: 'renamed from name.old',
+    })
+    await young.stop()
+  })
+
+  it('does not replace what was made at run time', async () => {
+    const { forge, attach } = setup(database)
+    forge.job('taken.job', { run })
+    await using node = await attach(options)
+    await node.crons.create('taken', '0 0 5 1 *', { job: 'taken.job' })
+    const other = await version({ taken: '0 0 6 1 *' })
+    expect(other.heard.some((message) => message.includes("'taken' stands as it was made at run time"))).toBe(
+      true,
+    )
+    expect(await ruleOf(node, 'taken')).toBe('0 0 5 1 *')
+    await node.crons.delete('taken')
+    await reconcile()
+    expect(await ruleOf(node, 'taken')).toBe('0 0 6 1 *')
+    await other.stop()
+  })
+
+  it('stays paused through a deploy', async () => {
+    const old = await version({ still: '0 0 10 1 *' })
+    await old.crons.pause('still', { by: 'ann', reason: 'audit' })
+    const young = await version({ still: '0 0 7 1 *' })
+    expect(await young.crons.get('still')).toMatchObject({
+      state: 'paused',
+      rule: '0 0 7 1 *',
+      paused: { by: 'ann', reason: 'audit' },
+    })
+    await old.stop()
+    await young.stop()
+  })
+
+  it('that is added after attach is written down as well', async () => {
+    const { forge, attach } = setup(database)
+    await using node = await attach(options)
+    forge.cron('late', yearly, { run })
+    await until(() => node.crons.get('late'), { label: 'written down' })
+  })
+
+  it('is offered again after the row of the node was deleted', async () => {
+    const node = await version({ reborn: '0 0 11 1 *' })
+    await database.query(`delete from forge.node where id = $1`, [node.id])
+    await database.query(`delete from forge.schedule_offer where node = $1`, [node.id])
+    await until(
+      async () =>
+        (await database.query(`select 1 from forge.schedule_offer where node = $1`, [node.id])).length === 1,
+      { label: 'offered again' },
+    )
+    await node.stop()
+  })
+
+  it('is brought in order by the leader when nodes have gone', async () => {
+    const other = await version({})
+    const node = await version({ 'leader.sees': '0 0 12 1 *' })
+    await node.stop()
+    // The next leader looks at once.
+    await other.stop()
+    const third = await version({})
+    await until(
+      async () =>
+        (
+          await database.query(
+            `select 1 from forge.schedule where name = 'leader.sees' and orphaned_at is not null`,
+          )
+        ).length === 1,
+      { label: 'seen' },
+    )
+    await third.stop()
+  })
+})
