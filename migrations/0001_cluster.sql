@@ -1,4 +1,4 @@
--- Nodes and their leases; chores that any one node does in turn.
+-- Nodes and their leases.
 -- requires-code: 1
 
 -- One row per running process. The lease is judged by the database clock alone; `epoch` is random and changes when a
@@ -6,7 +6,7 @@
 create table node (
   id           uuid primary key,
   epoch        uuid not null,
-  state        text not null check (state in ('active', 'draining', 'dead')),
+  state        text not null check (state in ('joining', 'active', 'draining', 'dead')),
   host         text not null,
   pid          int not null,
   version      text not null,
@@ -15,12 +15,11 @@ create table node (
   lease_until  timestamptz not null,
   started_at   timestamptz not null default now(),
   seen_at      timestamptz not null default now(),
+  -- What it carries and serves, as it says itself: see src/cluster/load.ts.
+  load         jsonb,
+  serves       jsonb,
+  -- It was asked to take nothing new; that outlives its lease.
+  drains       boolean not null default false,
   -- The last time a lease of this row was declared dead; rescue looks again for a while after it.
   died_at      timestamptz
 ) with (fillfactor = 50);
-
--- Work that one node at a time does at an interval: whoever moves next_at forward has the turn.
-create table chore (
-  name    text primary key,
-  next_at timestamptz not null default '-infinity'
-);

@@ -151,9 +151,17 @@ end $$;
 
 -- For what only a leader may write, in the same statement: true while this is the standing term. The term cannot pass to
 -- another node before the transaction ends. As `where (select leads(…))` it is asked once, not for each row.
+--
+-- So the transaction must end: the settings are for it alone, and let the server end it within half a minute when its host
+-- vanishes from the network, and after 10 s when its process stands still.
 create function leads(which text, under_term uuid) returns boolean
 language plpgsql volatile set search_path from current as $$
 begin
+  perform set_config('tcp_keepalives_idle', '10', true), set_config('tcp_keepalives_interval', '5', true),
+          set_config('tcp_keepalives_count', '3', true);
+  if (select setting::int not between 1 and 10000 from pg_settings where name = 'idle_in_transaction_session_timeout') then
+    perform set_config('idle_in_transaction_session_timeout', '10s', true);
+  end if;
   perform from leader where role = which and term = under_term and expires_at > clock_timestamp() for key share;
   return found;
 end $$;

@@ -6,6 +6,7 @@ import {
   DaemonRegistry,
   DaemonService,
   drainAsked,
+  Maintenance,
   readDaemon,
 } from './cluster/index.js'
 import { type HostPool, transact, type Tx } from './database/index.js'
@@ -220,9 +221,13 @@ function assemble(given: Attachment, options: ResolvedOptions): Assembly {
   // In the manual mode of tests nothing runs that was not asked for.
   const leads = options.roles.includes('scheduler') && !given.manual
   const schedules = new SchedulesService({ runtime, cluster, jobs, registry: given.schedules, leads })
-  const daemons = given.manual ? [] : [new DaemonService(runtime, cluster, given.daemons)]
-  const services: readonly Service[] = [signals, cluster, jobs, schedules, ...daemons]
-  return { runtime, version, signals, cluster, jobs, schedules, transaction, services, close }
+  const chores = [...cluster.chores, ...jobs.chores, ...schedules.chores]
+  const byItself = given.manual
+    ? []
+    : [new Maintenance(runtime, cluster, chores), new DaemonService(runtime, cluster, given.daemons)]
+  const services: readonly Service[] = [signals, cluster, jobs, schedules, ...byItself]
+  const begun = (): Promise<void> => cluster.activate(() => jobs.gauges)
+  return { runtime, version, signals, cluster, jobs, schedules, transaction, services, begun, close }
 }
 
 function viewOf(options: ResolvedOptions, assembly: Assembly): NodeView {

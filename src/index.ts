@@ -20,6 +20,8 @@ export type {
   LeaderPost,
   LeaderWork,
   Leading,
+  NodeLoad,
+  NodeServes,
   PastTerm,
   Term,
 } from './cluster/index.js'

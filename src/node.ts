@@ -133,6 +133,12 @@ function readHealth({
       ok: signals.proven,
       detail: signals.proven ? 'hints arrive' : 'no hints; polling every second',
     },
+    {
+      name: 'clock',
+      ok: cluster.clockOff === null,
+      detail:
+        cluster.clockOff === null ? 'within 2 s of the database' : `${cluster.clockOff} that of the database`,
+    },
     { name: 'pulse', ok: fallback === null, detail: fallback ?? 'in a thread' },
     {
       name: 'connection',

@@ -16,6 +16,8 @@ import type { Runtime } from './runtime/index.js'
 /** What a start brings up. */
 export interface Startable {
   readonly runtime: Runtime
+  /** Called when all of them run. */
+  readonly begun: () => Promise<void>
   /** In the order in which they start. */
   readonly services: readonly Service[]
   /** Closes the shared connections. */
@@ -60,7 +62,7 @@ function isBroken(error: unknown): boolean {
 
 /** One try, of what is left of the time. */
 async function start(
-  { runtime, services }: Startable,
+  { runtime, services, begun }: Startable,
   { startTimeout, migrate: mode }: StartOptions,
   timeoutMs: number,
 ): Promise<void> {
@@ -70,6 +72,7 @@ async function start(
   const work = async (): Promise<void> => {
     await prepareDatabase({ source: db.source, schema: db.schema, clock, logger: log, mode, timeoutMs })
     if (given) await startAll(services)
+    if (given) await begun()
   }
   const working = work()
   try {

@@ -21,6 +21,8 @@ export interface Beat {
   readonly leads: readonly Lead[] | null
   /** Monotonic milliseconds. */
   readonly sentAtMs: number
+  /** The clock of the database, in ms since 1970, some time between sending and answer. */
+  readonly wallMs: number
 }
 
 export interface PulseEvents {
@@ -38,5 +40,7 @@ export interface Beater {
   campaign(wanted: readonly string[]): void
   /** Gives roles up. Resolves when others may have them, or when PostgreSQL did not answer. */
   resign(roles: readonly string[]): Promise<void>
+  /** Goes along with the next renewal, JSON; null: nothing new. */
+  report(load: string, serves: string | null): void
   stop(): Promise<void>
 }

@@ -31,6 +31,15 @@ export interface Leading {
  */
 export type LeaderWork = (leading: Leading) => Promise<void> | void
 
+/** A role that this process would lead. */
+export interface LeaderPost extends AsyncDisposable {
+  readonly role: string
+  /** The term of this node; null while it does not lead. */
+  readonly term: Term | null
+  /** Gives it up: aborts the work, lets it end, and lets others begin. Resolves when they may. */
+  stop(): Promise<void>
+}
+
 export interface CampaignParts {
   readonly clock: Clock
   readonly log: Logger
@@ -61,6 +70,8 @@ export class Campaign {
   #waiting = false
   #failures = 0
   #ended = false
+  /** It is given up, and that is said. */
+  #over: Promise<void> | null = null
 
   constructor(role: string, work: LeaderWork, parts: CampaignParts) {
     this.role = role
@@ -90,9 +101,10 @@ export class Campaign {
     return this.#ended
   }
 
-  /** Resolves when nothing of its work runs any more. */
+  /** Resolves when nothing of its work runs any more, and a role that it gave up is given up. */
   async settled(): Promise<void> {
     await this.#working
+    await this.#over
   }
 
   /** What a renewal said; undefined: another node leads, or nobody. */
@@ -121,7 +133,11 @@ export class Campaign {
   }
 
   /** For good. The work has a moment to end before others are let in. */
-  async end(): Promise<void> {
+  end(): Promise<void> {
+    return (this.#over ??= this.#end())
+  }
+
+  async #end(): Promise<void> {
     this.#ended = true
     this.#pause?.cancel()
     this.#stand('this node gives it up')

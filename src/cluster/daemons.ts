@@ -10,8 +10,8 @@ import {
   unknownOption,
 } from '../kernel/index.js'
 import { Registry, type Runtime } from '../runtime/index.js'
-import type { Term } from './campaign.js'
-import type { ClusterService, LeaderPost } from './service.js'
+import type { LeaderPost, Term } from './campaign.js'
+import type { ClusterService } from './service.js'
 
 /** What a daemon's `run` is given. */
 export interface DaemonContext {

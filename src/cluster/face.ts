@@ -1,6 +1,7 @@
 import type { Runtime } from '../runtime/index.js'
 import { ForgeError, invalidOption, isUuid } from '../kernel/index.js'
 import { isRole } from './leadership.js'
+import type { NodeLoad, NodeServes } from './load.js'
 import {
   askDrain,
   type LeaderRow,
@@ -17,13 +18,17 @@ export interface ClusterNode {
   readonly host: string
   readonly pid: number
   readonly version: string
-  /** dead: its lease is over. Such rows are kept for an hour. */
-  readonly state: 'active' | 'draining' | 'dead'
+  /** joining: its services are starting; dead: its lease is over. Such rows are kept for an hour. */
+  readonly state: 'joining' | 'active' | 'draining' | 'dead'
   readonly roles: readonly string[]
   readonly capabilities: readonly string[]
   readonly startedAt: Date
   /** Its last renewal. */
   readonly seenAt: Date
+  /** As of its last renewals; null: it has not said. */
+  readonly load: NodeLoad | null
+  /** Queues and jobs that it runs, 200 of each at most; null: it has not said. */
+  readonly serves: NodeServes | null
 }
 
 /** Who leads a role now. */

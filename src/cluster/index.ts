@@ -11,7 +11,7 @@
  * with the lease, trusted for 5 s), and where it can an advisory lock on the connection of the pulse, so that others
  * follow at once when that breaks. Nothing that must be right depends on it: what only a leader may write names its term.
  */
-export type { Leading, LeaderWork, Term } from './campaign.js'
+export type { Leading, LeaderPost, LeaderWork, Term } from './campaign.js'
 export {
   type Daemon,
   type DaemonContext,
@@ -21,7 +21,9 @@ export {
   readDaemon,
 } from './daemons.js'
 export { type Cluster, type ClusterNode, type Leader, openCluster, type PastTerm } from './face.js'
+export { type Chore, Maintenance } from './maintenance.js'
+export type { Gauges, NodeLoad, NodeServes } from './load.js'
 export { contactChanged, deathsSeen, drainAsked, leaseLost } from './news.js'
 export { clusterOptions } from './options.js'
 export { knownNode, listNodes, liveLease, nodesNow, type NodeRow, undeadLease } from './queries.js'
-export { ClusterService, type LeaderPost, type Membership } from './service.js'
+export { ClusterService, type Membership } from './service.js'

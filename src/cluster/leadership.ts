@@ -58,6 +58,15 @@ export class Leadership {
     return campaign
   }
 
+  /** One that has ended is forgotten when nothing of it is left. */
+  #forgetEnded(): void {
+    for (const campaign of this.#campaigns.values())
+      if (campaign.ended)
+        void campaign.settled().then(() => {
+          if (this.#campaigns.get(campaign.role) === campaign) this.#campaigns.delete(campaign.role)
+        })
+  }
+
   heard({ leads, sentAtMs }: Pick<Beat, 'leads' | 'sentAtMs'>): void {
     if (leads === null) return
     const byRole = new Map<string, Lead>(leads.map((lead) => [lead.role, lead]))
@@ -83,6 +92,7 @@ export class Leadership {
   }
 
   #ask(anyway: boolean): void {
+    this.#forgetEnded()
     const wanted = [...this.#campaigns.values()].filter(({ wanted }) => wanted).map(({ role }) => role)
     const asked = JSON.stringify(wanted)
     if (asked === this.#asked && !anyway) return

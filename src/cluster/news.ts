@@ -9,5 +9,12 @@ export const contactChanged = news<{ readonly trusted: boolean }>('cluster.conta
 /** Somebody asked this node to take nothing new. */
 export const drainAsked = news<Record<string, never>>('cluster.drain.asked')
 
+/** A transaction has been open for long: what was deleted since cannot be cleaned up. `query` is its last statement. */
+export const horizonHeld = news<{
+  readonly who: string
+  readonly ageMs: number
+  readonly query: string | null
+}>('cluster.horizon.held')
+
 /** Somebody's lease expired, or did within the last minute: there may be work to rescue. */
 export const deathsSeen = news<{ readonly expired: number }>('cluster.deaths.seen')

@@ -18,6 +18,8 @@ export class MainLoopPulse implements Beater {
   readonly #session: Session
   #epoch = ''
   #wanted: readonly string[] = []
+  #load: string | null = null
+  #serves: string | null = null
   /** Somebody asked while a renewal was under way. */
   #again = false
   #timer: Timer | null = null
@@ -47,6 +49,11 @@ export class MainLoopPulse implements Beater {
     if (!this.#timer) return
     this.#timer.cancel()
     void this.#round()
+  }
+
+  report(load: string, serves: string | null): void {
+    this.#load = load
+    this.#serves = serves ?? this.#serves
   }
 
   async resign(roles: readonly string[]): Promise<void> {
@@ -79,14 +86,22 @@ export class MainLoopPulse implements Beater {
     try {
       // A session does not tell when its connection breaks: terms alone decide.
       const terms = [this.#wanted, false, this.#times.termMs]
-      const values = [nodeId, epoch, this.#times.leaseMs, mayExpire, ...terms]
+      const values = [nodeId, epoch, this.#times.leaseMs, mayExpire, ...terms, this.#load, this.#serves]
       const [row] = await this.#session.run(beat, values)
       if (!row) return false
+      this.#load = this.#serves = null
       if (!whole) this.#contactSince = sentAt
       this.#contactLast = sentAt
       const renewed = row.renewed === 1
       if (renewed && epoch === this.#epoch) this.#events.trusted(sentAt + this.#times.trustMs)
-      this.#events.beat({ ...row, renewed, tookMs: clock.monotonicMs() - sentAt, epoch, sentAtMs: sentAt })
+      this.#events.beat({
+        ...row,
+        renewed,
+        tookMs: clock.monotonicMs() - sentAt,
+        epoch,
+        sentAtMs: sentAt,
+        wallMs: row.wall_ms,
+      })
       return true
     } catch (error) {
       this.#contactSince = this.#contactLast = Number.NaN

@@ -41,6 +41,7 @@ export type FromPulse =
       readonly epoch: string
       readonly leads: Lead[] | null
       readonly sentAtMs: number
+      readonly wallMs: number
     }
   | { readonly kind: 'fault'; readonly message: string }
   | { readonly kind: 'frozen' }
@@ -64,6 +65,7 @@ interface Beaten {
   readonly deaths: boolean
   readonly draining: boolean
   readonly leads: Lead[] | null
+  readonly wall_ms: number
 }
 
 export type ToPulse =
@@ -74,6 +76,7 @@ export type ToPulse =
       readonly password?: string
       readonly fault?: string
     }
+  | { readonly kind: 'load'; readonly load: string; readonly serves: string | null }
   | { readonly kind: 'campaign'; readonly wanted: readonly string[] }
   | { readonly kind: 'resign'; readonly ticket: number; readonly roles: readonly string[] }
   | { readonly kind: 'stop' }
@@ -82,12 +85,24 @@ const port = parentPort as NonNullable<typeof parentPort>
 const orders = workerData as PulseOrders
 const shared = new BigInt64Array(orders.shared)
 const retryMs = 250
+/** Between renewals that somebody asked for. */
+const hurryMs = 50
+/** Whoever stops waits for it. */
+const resignMs = 1_000
+const answerMs = Math.max(orders.renewMs, 500)
 
 let epoch = orders.epoch
 let wanted: readonly string[] = []
 /** Somebody asked while a renewal was under way. */
 let again = false
+/** Not written yet. */
+let load: string | null = null
+let serves: string | null = null
+let roundAt = Number.NEGATIVE_INFINITY
+/** The main loop stands still, and its roles were given up. */
+let absent = false
 let client: pg.Client | null = null
+let turn: Promise<void> = Promise.resolve()
 let timer: NodeJS.Timeout | null = null
 let beating: Promise<void> | null = null
 let stopped = false
@@ -102,6 +117,7 @@ const say = (message: FromPulse): void => port.postMessage(message)
 port.on('message', (message: ToPulse) => {
   if (message.kind === 'epoch') epoch = message.epoch
   else if (message.kind === 'password') asked.get(message.ticket)?.(message)
+  else if (message.kind === 'load') [load, serves] = [message.load, message.serves ?? serves]
   else if (message.kind === 'campaign') campaign(message.wanted)
   else if (message.kind === 'resign') void resign(message.roles, message.ticket)
   else void stop()
@@ -113,19 +129,34 @@ function campaign(roles: readonly string[]): void {
   again = true
   if (timer === null || stopped) return
   clearTimeout(timer)
-  timer = null
-  beating = round()
+  schedule(0)
+}
+
+function schedule(ms: number): void {
+  const earliest = roundAt + hurryMs - monotonicMs()
+  timer = setTimeout(() => void (beating = round()), Math.max(ms, earliest))
 }
 
 async function resign(roles: readonly string[], ticket: number): Promise<void> {
   wanted = wanted.filter((each) => !roles.includes(each))
-  try {
-    await Promise.race([client?.query(orders.resignSql, [orders.nodeId, epoch, roles]), late(1_000)])
-  } catch (error) {
-    shake(error)
-    campaign(wanted)
-  }
+  // What is not given up so is over when its term is.
+  await letGo(roles).catch(() => {})
   say({ kind: 'resigned', ticket })
+}
+
+async function letGo(roles: readonly string[]): Promise<void> {
+  const said = inTurn(async () => client?.query(orders.resignSql, [orders.nodeId, epoch, roles]))
+  await Promise.race([said, late(resignMs)])
+}
+
+/** One statement at a time. */
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const mine = turn.then(work)
+  turn = mine.then(
+    () => {},
+    () => {},
+  )
+  return mine
 }
 
 /** What the connection held is held no more. */
@@ -149,6 +180,7 @@ function askPassword(): Promise<string> {
 function drop(): void {
   const gone = client
   client = null
+  turn = Promise.resolve()
   const { stream } =
     (gone as unknown as { connection?: { stream?: { destroy(): void } } } | null)?.connection ?? {}
   stream?.destroy()
@@ -189,14 +221,17 @@ async function beat(): Promise<boolean> {
   const able = sentAt - Number(Atomics.load(shared, 0)) < orders.leadMs
   try {
     const terms = [able ? wanted : [], orders.locking, orders.termMs]
-    const values = [orders.nodeId, used, orders.leaseMs, mayExpire, ...terms]
+    const values = [orders.nodeId, used, orders.leaseMs, mayExpire, ...terms, load, serves]
+    const sent = [load, serves]
     const answer = await Promise.race([
-      connected().then((ready) => ready.query<Beaten>(orders.sql, values)),
-      late(Math.max(orders.renewMs, 500)),
+      inTurn(async () => (await connected()).query<Beaten>(orders.sql, values)),
+      late(answerMs),
     ])
     const row = answer.rows[0] as Beaten
     const renewed = row.renewed === 1
     noteContact(monotonicMs())
+    if (load === sent[0]) load = null
+    if (serves === sent[1]) serves = null
     if (renewed && used === epoch) Atomics.store(shared, 1, BigInt(sentAt + orders.trustMs))
     say({
       kind: 'beat',
@@ -208,7 +243,10 @@ async function beat(): Promise<boolean> {
       epoch: used,
       leads: row.leads,
       sentAtMs: sentAt,
+      wallMs: row.wall_ms,
     })
+    if (!able && !absent) await letGo(wanted)
+    absent = !able
     return true
   } catch (error) {
     contactSince = contactLast = Number.NaN
@@ -220,13 +258,14 @@ async function beat(): Promise<boolean> {
 async function round(): Promise<void> {
   timer = null
   again = false
+  roundAt = monotonicMs()
   const frozen = monotonicMs() - Number(Atomics.load(shared, 0)) > orders.frozenMs
   if (frozen) say({ kind: 'frozen' })
   const good = frozen || (await beat())
   if (stopped) return
   const usual = wanted.length > 0 ? orders.campaignMs : orders.renewMs
   const ms = good ? (again ? 0 : usual) : Math.min(retryMs, orders.renewMs)
-  timer = setTimeout(() => void (beating = round()), ms)
+  schedule(ms)
 }
 
 async function stop(): Promise<void> {

@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads'
 import { deferred, messageOf, type Timer, within } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Beater, LeaseTimes, PulseEvents } from './beater.js'
+import { LoadMeter } from './load.js'
 import { MainLoopPulse } from './pulse-main.js'
 import type { FromPulse, PulseOrders, ToPulse } from './pulse-thread.js'
 import { beat, pulseSettings, resign } from './queries.js'
@@ -23,6 +24,8 @@ export class Pulse {
   #epoch = ''
   #wanted: readonly string[] = []
   #stopping = false
+  #reportedMs = Number.NEGATIVE_INFINITY
+  readonly meter: LoadMeter
   /** Why the main loop beats instead of a thread; null when a thread does. */
   fallback: string | null = null
 
@@ -30,6 +33,7 @@ export class Pulse {
     this.#runtime = runtime
     this.#times = times
     this.#events = events
+    this.meter = new LoadMeter(runtime.clock)
   }
 
   /** Monotonic milliseconds until which the lease may be trusted; 0 before the first renewal. */
@@ -42,14 +46,28 @@ export class Pulse {
   }
 
   start(epoch: string): void {
-    const tick = (): void =>
-      void Atomics.store(this.#cells, 0, BigInt(Math.floor(this.#runtime.clock.monotonicMs())))
+    const everyMs = Math.min(1_000, this.#times.leadMs / 4)
+    const tick = (): void => {
+      Atomics.store(this.#cells, 0, BigInt(Math.floor(this.#runtime.clock.monotonicMs())))
+      this.meter.tick(everyMs)
+      this.#report()
+    }
     tick()
-    this.#ticker = setInterval(tick, Math.min(1_000, this.#times.leadMs / 4))
+    this.#ticker = setInterval(tick, everyMs)
     this.#ticker.unref()
     this.#epoch = epoch
     this.#beater = this.#thread(epoch) ?? this.#mainLoop()
     this.#beater.start(epoch)
+    this.#report(true)
+  }
+
+  /** As often as it is renewed. */
+  #report(anew = false): void {
+    const now = this.#runtime.clock.monotonicMs()
+    if (!anew && now - this.#reportedMs < this.#times.renewMs) return
+    this.#reportedMs = now
+    const { load, serves } = this.meter.take(anew)
+    this.#beater?.report(load, serves)
   }
 
   /** The thread is gone, whatever ended it: the main loop takes over at once. */
@@ -62,6 +80,7 @@ export class Pulse {
     this.#beater = this.#mainLoop()
     this.#beater.campaign(this.#wanted)
     this.#beater.start(this.#epoch)
+    this.#report(true)
   }
 
   /** Asks for these roles from now on, and at once. */
@@ -85,6 +104,7 @@ export class Pulse {
     Atomics.store(this.#cells, 1, 0n)
     this.#epoch = epoch
     this.#beater?.changeEpoch(epoch)
+    this.#report(true)
   }
 
   async stop(): Promise<void> {
@@ -125,7 +145,8 @@ export class Pulse {
       asksPassword,
       sql: beat.text(db.schema),
       resignSql: resign.text(db.schema),
-      locking: db.source.pooler !== 'transaction',
+      // Of a pooler it is not certain that it keeps the connection for us: there terms alone decide.
+      locking: db.source.pooler === 'none',
       openSql: db.source.pooler === 'none' ? pulseSettings.text(db.schema) : null,
       nodeId,
       epoch,
@@ -151,6 +172,7 @@ class ThreadPulse implements Beater {
   #patience: Timer | null = null
   readonly #resigning = new Map<number, () => void>()
   #tickets = 0
+  #exited = false
 
   constructor(orders: PulseOrders, runtime: Runtime, events: PulseEvents & { ended(why: string): void }) {
     this.#runtime = runtime
@@ -163,6 +185,7 @@ class ThreadPulse implements Beater {
     let why = 'it exited'
     this.#worker.on('error', (error) => void (why = messageOf(error)))
     this.#worker.on('exit', () => {
+      this.#exited = true
       this.#stopped.resolve()
       for (const resigned of this.#resigning.values()) resigned()
       events.ended(why)
@@ -180,7 +203,13 @@ class ThreadPulse implements Beater {
     this.#say({ kind: 'campaign', wanted })
   }
 
+  report(load: string, serves: string | null): void {
+    this.#say({ kind: 'load', load, serves })
+  }
+
   resign(roles: readonly string[]): Promise<void> {
+    // With it went its connection: there is nothing to be given up any more.
+    if (this.#exited) return Promise.resolve()
     const ticket = ++this.#tickets
     this.#say({ kind: 'resign', ticket, roles })
     return new Promise((resolve) => this.#resigning.set(ticket, resolve))

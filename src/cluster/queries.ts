@@ -1,7 +1,8 @@
 import { statement } from '../database/index.js'
 import type { Lead } from './leads.js'
+import type { NodeLoad, NodeServes } from './load.js'
 
-/** Every statement on the tables of this room: node, chore, leader, leader_term. */
+/** Every statement on the tables of this room: node, leader, leader_term. */
 
 /** Settings of the pulse thread's own connection, against limits that the role may carry. */
 export const pulseSettings = statement(
@@ -15,10 +16,10 @@ export const pulseSettings = statement(
 export const joinNode = statement(
   'forge_join_node',
   (s) => `
-  insert into ${s}.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
+  insert into ${s}.node as node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
   values ($1, $2, $9, $3, $4, $5, $6, $7, clock_timestamp() + $8 * interval '1 ms')
   on conflict (id) do update
-     set epoch = excluded.epoch, state = excluded.state, lease_until = excluded.lease_until,
+     set epoch = excluded.epoch, state = case when node.drains then 'draining' else excluded.state end, lease_until = excluded.lease_until,
          seen_at = clock_timestamp(), died_at = clock_timestamp()`,
 )
 
@@ -28,6 +29,7 @@ export const joinNode = statement(
  * has expired, and whoever comes back first must not bury the others before they could renew. A lease that is
  * expired but not declared dead can be renewed; both are one guarded row update, so only one of them wins.
  * The terms go along: $5 the roles that this node would lead, $6 whether locks can be trusted, $7 length of a term in ms.
+ * So does what is new of its load, $8, and of what it serves, $9.
  */
 export interface Beaten {
   readonly renewed: number
@@ -36,6 +38,8 @@ export interface Beaten {
   /** Somebody asked this node to take nothing new. */
   readonly draining: boolean
   readonly leads: readonly Lead[] | null
+  /** The clock of the database, in ms since 1970. */
+  readonly wall_ms: number
 }
 
 export const beat = statement<Beaten>(
@@ -43,7 +47,8 @@ export const beat = statement<Beaten>(
   (s) => `
   with renewed as (
     update ${s}.node
-       set lease_until = clock_timestamp() + $3 * interval '1 ms', seen_at = clock_timestamp()
+       set lease_until = clock_timestamp() + $3 * interval '1 ms', seen_at = clock_timestamp(),
+           load = coalesce($8::jsonb, load), serves = coalesce($9::jsonb, serves)
      where id = $1 and epoch = $2 and state <> 'dead'
     returning 1
   ), expired as (
@@ -60,6 +65,7 @@ export const beat = statement<Beaten>(
          (select count(*) from expired)::int as expired,
          exists (select 1 from ${s}.node where died_at > clock_timestamp() - interval '60 s') as deaths,
          exists (select 1 from ${s}.node where id = $1 and state = 'draining') as draining,
+         (extract(epoch from clock_timestamp()) * 1000)::float8 as wall_ms,
          case when cardinality($5::text[]) > 0 and exists (select from renewed)
               then (select coalesce(json_agg(l), '[]') from ${s}.lead($1, $2, $5, $6::boolean, $7::float8) as l) end as leads`,
 )
@@ -129,7 +135,14 @@ export function knownNode(schema: string, node: string): string {
 
 export const markDraining = statement(
   'forge_mark_draining',
-  (s) => `update ${s}.node set state = 'draining' where id = $1 and epoch = $2 and state = 'active'`,
+  (s) =>
+    `update ${s}.node set state = 'draining' where id = $1 and epoch = $2 and state in ('joining', 'active')`,
+)
+
+/** All of its services run. */
+export const markActive = statement(
+  'forge_mark_active',
+  (s) => `update ${s}.node set state = 'active' where id = $1 and epoch = $2 and state = 'joining'`,
 )
 
 /** Asks a node ($1) to take nothing new; no row when there is no such node, or it is dead. */
@@ -139,7 +152,7 @@ export const askDrain = statement<{ id: string }>(
   with before as (
     select id from ${s}.node where id = $1::uuid and state <> 'dead' and lease_until > clock_timestamp() for update
   ), asked as (
-    update ${s}.node as node set state = 'draining' from before where node.id = before.id and node.state = 'active'
+    update ${s}.node as node set state = 'draining', drains = true from before where node.id = before.id
   )
   select id from before`,
 )
@@ -155,11 +168,13 @@ export interface NodeRow {
   readonly host: string
   readonly pid: number
   readonly version: string
-  readonly state: 'active' | 'draining' | 'dead'
+  readonly state: 'joining' | 'active' | 'draining' | 'dead'
   readonly roles: readonly string[]
   readonly capabilities: readonly string[]
   readonly started_at: Date
   readonly seen_at: Date
+  readonly load: NodeLoad | null
+  readonly serves: NodeServes | null
 }
 
 /** For other rooms' statements: the nodes as they are now, by the database's clock. Their `state` counts an expired lease. */
@@ -172,19 +187,8 @@ export const listNodes = statement<NodeRow>(
   'forge_list_nodes',
   (s) => `
   select id, host, pid, version, case when lease_until < clock_timestamp() then 'dead' else state end as state,
-         roles, capabilities, started_at, seen_at
+         roles, capabilities, started_at, seen_at, load, serves
   from ${s}.node order by started_at desc limit 200`,
-)
-
-/** The turns to do these chores ($1 names, $2 ms): a row of each that was due and is now ours. By name: two who ask must not wait for each other. */
-export const takeTurns = statement<{ name: string }>(
-  'forge_take_turns',
-  (s) => `
-  insert into ${s}.chore as c (name, next_at)
-  select name, clock_timestamp() + ms * interval '1 ms' from unnest($1::text[], $2::float8[]) as wanted(name, ms)
-  order by name
-  on conflict (name) do update set next_at = excluded.next_at where c.next_at <= clock_timestamp()
-  returning name`,
 )
 
 /** Rows of nodes that died more than an hour ago; until then people want to see them. */

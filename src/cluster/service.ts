@@ -14,28 +14,27 @@ import {
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Beat, LeaseTimes } from './beater.js'
-import type { LeaderWork, Term } from './campaign.js'
+import type { LeaderPost, LeaderWork } from './campaign.js'
 import { checkRole, Leadership } from './leadership.js'
+import type { Gauges } from './load.js'
+import type { Chore } from './maintenance.js'
 import { termTimes } from './leads.js'
 import { drainTopic } from './face.js'
 import { contactChanged, deathsSeen, drainAsked, leaseLost } from './news.js'
 import { type clusterOptions, frozenMsMax, trustShare } from './options.js'
 import { Pulse } from './pulse.js'
+import { Watchdog } from './watchdog.js'
 import {
   forgetDead,
   joinNode,
   leaveNode,
   listNodes,
+  markActive,
   markDraining,
   type NodeRow,
-  takeTurns,
 } from './queries.js'
 
-/** What one node does per interval for all. */
-export interface ChoreInterval {
-  readonly name: string
-  readonly everyMs: number
-}
+const skewMsMax = 2_000
 
 /** The lease of this process as other rooms see it. */
 export interface Membership {
@@ -46,20 +45,7 @@ export interface Membership {
   readonly trusted: boolean
   /** Why the pulse runs on the main loop, or null. */
   readonly pulseFallback: string | null
-  /** Of chores that one node does per interval: the names of those that it is this node's turn to do. */
-  turns(chores: readonly ChoreInterval[]): Promise<ReadonlySet<string>>
-  /** Removes the rows of nodes that died more than an hour ago. */
-  forgetDead(): Promise<void>
   nodes(): Promise<readonly NodeRow[]>
-}
-
-/** A role that this process would lead. */
-export interface LeaderPost extends AsyncDisposable {
-  readonly role: string
-  /** The term of this node; null while it does not lead. */
-  readonly term: Term | null
-  /** Gives it up: aborts the work, lets it end, and lets others begin. Resolves when they may. */
-  stop(): Promise<void>
 }
 
 /** Registers this process, keeps its lease, and tells the other rooms what becomes of it. */
@@ -70,6 +56,7 @@ export class ClusterService implements Service, Membership {
   readonly #times: LeaseTimes
   readonly #pulse: Pulse
   readonly #leadership: Leadership
+  readonly #watchdog: Watchdog
   readonly #abort = new AbortController()
   readonly #first = deferred<void>()
   #epoch = randomId()
@@ -77,14 +64,18 @@ export class ClusterService implements Service, Membership {
   #check: Timer | null = null
   #rejoining = false
   #draining = false
+  #active = false
   #off: () => void = () => {}
   /** A row of this node may be in the table. */
   #mayStand = false
+  /** How far the clock of this machine is off, in words; null: at most 2 s. */
+  clockOff: string | null = null
 
   constructor(runtime: Runtime, options: Resolved<typeof clusterOptions>, version: string) {
     this.#runtime = runtime
     this.#version = version
     this.#times = leaseTimes(options)
+    this.#watchdog = new Watchdog(runtime)
     this.#pulse = new Pulse(runtime, this.#times, {
       beat: (seen) => this.#onBeat(seen),
       fault: (message) => {
@@ -112,6 +103,14 @@ export class ClusterService implements Service, Membership {
     return this.#draining
   }
 
+  /** All services of this node run: it is what it says. */
+  async activate(gauges: () => Gauges): Promise<void> {
+    this.#pulse.meter.use(gauges)
+    this.#active = true
+    await this.#runtime.db.control.run(markActive, [this.nodeId, this.#epoch])
+    this.#pulse.hurry()
+  }
+
   get pulseFallback(): string | null {
     return this.#pulse.fallback
   }
@@ -121,6 +120,8 @@ export class ClusterService implements Service, Membership {
     // Said before: a join whose answer is lost may have happened, and is to be taken back.
     this.#mayStand = true
     await this.#join()
+    // Stopped meanwhile: what was joined is taken back by that stop, and nobody would end the pulse.
+    this.#abort.signal.throwIfAborted()
     this.#pulse.start(this.#epoch)
     const late = (): Error => new ForgeError('FORGE_DEADLINE', 'The first renewal of the lease did not come.')
     await within(this.#first.promise, { clock: this.#runtime.clock, ms: this.#times.leaseMs + 5_000, late })
@@ -174,16 +175,13 @@ export class ClusterService implements Service, Membership {
     await this.#runtime.db.control.run(leaveNode, [this.nodeId, this.#epoch]).catch(() => {})
   }
 
-  async turns(chores: readonly ChoreInterval[]): Promise<ReadonlySet<string>> {
-    if (chores.length === 0) return new Set()
-    const values = [chores.map(({ name }) => name), chores.map(({ everyMs }) => everyMs)]
-    const rows = await this.#runtime.db.control.run(takeTurns, values)
-    return new Set(rows.map(({ name }) => name))
-  }
-
-  /** Rows of the dead are kept for an hour. */
-  async forgetDead(): Promise<void> {
-    await this.#runtime.db.control.run(forgetDead)
+  /** What the maintenance leader does of this room. */
+  get chores(): readonly Chore[] {
+    const { control } = this.#runtime.db
+    return [
+      { name: 'nodes', everyMs: 600_000, work: () => control.run(forgetDead) },
+      { name: 'watchdog', everyMs: 60_000, work: () => this.#watchdog.look() },
+    ]
   }
 
   nodes(): Promise<readonly NodeRow[]> {
@@ -194,7 +192,7 @@ export class ClusterService implements Service, Membership {
     const { config, db } = this.#runtime
     const { roles, capabilities } = config
     const values = [this.nodeId, this.#epoch, hostname(), process.pid, this.#version, roles, capabilities]
-    const state = this.#draining ? 'draining' : 'active'
+    const state = this.#draining ? 'draining' : this.#active ? 'active' : 'joining'
     await db.control.run(joinNode, [...values, this.#times.leaseMs, state])
   }
 
@@ -205,9 +203,26 @@ export class ClusterService implements Service, Membership {
     this.#first.resolve()
     this.#changeTrust(this.#pulse.trusted)
     this.#armCheck()
+    this.#noteClock(seen)
     this.#leadership.heard(seen)
     if (seen.draining) this.#heedDrain()
     if (seen.deaths || seen.expired > 0) news.emit(deathsSeen, { expired: seen.expired })
+  }
+
+  /** Leases and due times go by the clock of the database; people and logs go by this one. */
+  #noteClock({ wallMs, sentAtMs, tookMs }: Beat): void {
+    const { clock, log } = this.#runtime
+    const here = clock.wallMs() - (clock.monotonicMs() - sentAtMs - tookMs / 2)
+    const [aheadMs, wasOff] = [wallMs - here, this.clockOff !== null]
+    this.#pulse.meter.clockMs = aheadMs
+    const off = Math.abs(aheadMs) - tookMs / 2 > skewMsMax
+    this.clockOff = off
+      ? `${(Math.abs(aheadMs) / 1_000).toFixed(1)} s ${aheadMs > 0 ? 'behind' : 'ahead of'}`
+      : null
+    if (off && !wasOff)
+      log.warn(
+        `forge: the clock of ${hostname()} is ${this.clockOff ?? ''} that of the database; leases and due times go by the latter`,
+      )
   }
 
   #heedDrain(): void {

@@ -55,7 +55,7 @@ const unsentRetryMsMax = 1_000
 /** One silent connection may be an accident of that connection; the second is the path. */
 const silentForDeaf = 2
 const defaults = {
-  probeMs: 5_000,
+  probeMs: 10_000,
   probeDeadlineMs: 5_000,
   connectMs: 5_000,
   startMs: 2_000,

@@ -177,17 +177,24 @@ export const connectionRoom = statement<{
  * The oldest open transaction of this database: while it lives, nothing that was deleted since can be vacuumed, and
  * queues grow slow. Of other roles it is seen only by members of pg_read_all_stats.
  */
-export const oldestTransaction = statement<{ who: string; state: string; age_ms: number }>(
+export const oldestTransaction = statement<{
+  who: string
+  state: string
+  age_ms: number
+  /** Its last statement, shortened; null where this role may not see it. */
+  query: string | null
+}>(
   'forge_oldest_transaction',
   () => `
-  select who, state, (extract(epoch from clock_timestamp() - since) * 1000)::float8 as age_ms
+  select who, state, query, (extract(epoch from clock_timestamp() - since) * 1000)::float8 as age_ms
   from (
     select 'process ' || pid || ' (' || coalesce(usename, '?') || ', ' || coalesce(application_name, '') || ')' as who,
-           coalesce(state, '?') as state, xact_start as since
+           coalesce(state, '?') as state, xact_start as since,
+           nullif(left(regexp_replace(query, '\\s+', ' ', 'g'), 200), '<insufficient privilege>') as query
     from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
       and (backend_xmin is not null or backend_xid is not null)
     union all
-    select 'prepared transaction ' || gid, 'prepared', prepared from pg_prepared_xacts where database = current_database()
+    select 'prepared transaction ' || gid, 'prepared', prepared, null from pg_prepared_xacts where database = current_database()
   ) as open order by since limit 1`,
 )

@@ -33,7 +33,7 @@ const looksMax = 4
 /** A sweep takes at most a twentieth of the time. */
 const sweepShare = 20
 const sweepMsMin = 25
-const sweepMsMax = 1_000
+const sweepMsMax = 5_000
 
 /**
  * Which lanes may hold work, and from where to read them. Claimed rows leave dead entries at the front of the index

@@ -75,6 +75,8 @@ export function wake(state: LaneState, due: number | null): void {
   state.maybe = true
   if (due === null) state.unsure = true
   else state.bound = Math.min(state.bound, due)
+  // At the very place where it stands: the id may be a lower one.
+  if (due !== null && due === state.from?.due) state.from = { due, id: firstId }
   lower(state)
 }
 

@@ -4,6 +4,8 @@ const aheadMs = 25
 const aheadMax = 2_000
 /** Their inputs, as text, take about so much memory at most. */
 const aheadBytesMax = 16_000_000
+/** Of a larger average before, so much counts on from claim to claim. */
+const bytesKept = 0.9
 /** Of one claim. The knee is at 50 to 100 jobs; 500 gives 1.3x of that, and 1,000 the last 1.1x. */
 export const batchMax = 1_000
 /** Weight of the newest duration in the average. */
@@ -39,7 +41,7 @@ export class Pace {
 
   /** A claim that took jobs of the queue brought inputs of so many bytes on average. */
   weigh(queue: string, bytes: number): void {
-    this.#averageBytes.set(queue, bytes)
+    this.#averageBytes.set(queue, Math.max(bytes, (this.#averageBytes.get(queue) ?? 0) * bytesKept))
   }
 
   /** Claimed jobs waited too long: until a handler of the queue ends, none is claimed ahead. */

@@ -59,7 +59,7 @@ export class ProgressWriter {
     pending.lastMs = this.#runtime.clock.monotonicMs()
     try {
       const rows = await this.#runtime.db.control.run(saveProgress, [run.id, run.token, pending.json])
-      if (rows[0]) Object.assign(run, { tid: rows[0].tid, xid: null })
+      if (rows[0]) Object.assign(run, { tid: rows[0].tid, stamp: null })
       else await this.#judge(run)
     } catch (error) {
       this.#runtime.log.debug(`forge: progress of ${run.id} not written: ${messageOf(error)}`)

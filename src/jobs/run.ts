@@ -8,7 +8,7 @@ export type AbortKind = 'timeout' | 'cancel' | 'stop' | 'contact' | 'lost'
 interface RunParts {
   readonly row: ClaimedRow
   readonly token: string
-  readonly xid: string | null
+  readonly stamp: string | null
   readonly spec: JobSpec
   readonly queue: string
   /** Monotonic milliseconds of the claim's answer. */
@@ -29,7 +29,7 @@ export class JobRun {
   /** Where its row stands in the table; out of date when somebody else has written to it. */
   tid: string
   /** The transaction of the claim that wrote the row there; null when another has written to it since, or it is not known. */
-  xid: string | null
+  stamp: string | null
   /** Where it stands in the roster. */
   place = -1
   /** Monotonic milliseconds; 0 while the handler has not started. */
@@ -50,11 +50,11 @@ export class JobRun {
   #controller: AbortController | null = null
   #onAbort: ((run: JobRun) => void) | null = null
 
-  constructor({ row, token, xid, spec, queue, claimedMs }: RunParts) {
+  constructor({ row, token, stamp, spec, queue, claimedMs }: RunParts) {
     this.row = row
     this.tid = row.tid
     this.token = token
-    this.xid = xid
+    this.stamp = stamp
     this.spec = spec
     this.queue = queue
     this.claimedMs = claimedMs

@@ -92,7 +92,7 @@ export class Runner implements RunListener {
   }
 
   /** What a claim under this epoch brought. */
-  accept(brought: Pick<Brought, 'rows' | 'token' | 'xid'>, epoch: string): void {
+  accept(brought: Pick<Brought, 'rows' | 'token' | 'stamp'>, epoch: string): void {
     const { runtime, membership, shelf, claims } = this.#parts
     // The answer may come after a stop, or after the lease was lost: then nothing of it starts.
     const refused = this.#refusing || !membership.trusted || membership.epoch !== epoch
@@ -114,13 +114,17 @@ export class Runner implements RunListener {
     if (!shelf.empty) this.#watchShelf()
   }
 
-  #meet(row: ClaimedRow, { token, xid }: Pick<Brought, 'token' | 'xid'>, claimedMs: number): JobRun | null {
+  #meet(
+    row: ClaimedRow,
+    { token, stamp }: Pick<Brought, 'token' | 'stamp'>,
+    claimedMs: number,
+  ): JobRun | null {
     const { frontier, registry } = this.#parts
     // Always there: lanes and definitions are added and replaced, never removed.
     const lane = frontier.lane(row.lane)
     const spec = lane && registry.get(lane.name)
     if (!lane || !spec) return null
-    const run = new JobRun({ row, token, xid, spec, queue: lane.queue, claimedMs })
+    const run = new JobRun({ row, token, stamp, spec, queue: lane.queue, claimedMs })
     this.#runs.add(run)
     return run
   }

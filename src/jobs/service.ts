@@ -1,4 +1,4 @@
-import { deathsSeen, type Membership } from '../cluster/index.js'
+import { type Chore, deathsSeen, type Gauges, type Membership } from '../cluster/index.js'
 import type { Tx } from '../database/index.js'
 import { ForgeError, messageOf, type Resolved, type Service } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
@@ -68,6 +68,7 @@ export class JobsService implements Service, JobEngine {
   readonly #rescue: Rescue
   readonly #catalogue: Catalogue
   readonly #looks: Looks
+  readonly #upkeep: Upkeep
   readonly #slots: Slots
   readonly #worker: Worker | null
   readonly #closers: (() => Promise<void>)[] = []
@@ -103,9 +104,8 @@ export class JobsService implements Service, JobEngine {
     const { membership } = parts
     this.#catalogue = new Catalogue(runtime.db, () => parts.registry.all())
     const [retention, rescue, catalogue] = [this.#retention, this.#rescue, this.#catalogue]
-    const upkeep = new Upkeep({
+    this.#upkeep = new Upkeep({
       runtime,
-      membership,
       retention,
       rescue,
       catalogue,
@@ -119,7 +119,21 @@ export class JobsService implements Service, JobEngine {
     this.#worker = parts.works ? this.#makeWorker(keep) : null
     this.manual?.use(this.#worker)
     const { queues } = this
+    const upkeep = this.#upkeep
     this.#looks = new Looks({ runtime, membership, upkeep, admission, queues, worker: this.#worker })
+  }
+
+  /** What this process carries, for others to see. */
+  get gauges(): Gauges {
+    const lanes = this.#worker?.frontier.lanes ?? []
+    const queues = [...new Set(lanes.map(({ queue }) => queue))].sort()
+    const names = [...new Set(lanes.map(({ name }) => name))].sort()
+    return { running: this.running, slots: this.#slots.sizeOf(queues), serves: { queues, names } }
+  }
+
+  /** For the maintenance leader. */
+  get chores(): readonly Chore[] {
+    return this.#upkeep.chores
   }
 
   /** Jobs that run here now. */

@@ -42,6 +42,13 @@ export class Slots {
     return this.#state(queue).scale ?? option?.concurrency ?? this.#concurrency
   }
 
+  /** Of all these queues. */
+  sizeOf(queues: Iterable<string>): number {
+    let sum = 0
+    for (const queue of new Set(queues)) sum += this.size(queue)
+    return sum
+  }
+
   /** Its share of this process among hungry queues, 1 to 100. */
   weight(queue: string): number {
     const option = this.#option(queue)

@@ -41,7 +41,7 @@ export interface Brought {
   /** Length of their inputs as text, on average. */
   readonly inputBytes: number
   /** The transaction that claimed them; null when it is not known. */
-  readonly xid: string | null
+  readonly stamp: string | null
   /** Ids of handed-in jobs that were not accepted. */
   readonly missed: ReadonlySet<string>
   /** Of each lane of which less was taken than asked for, what comes next there, if anything does. */
@@ -69,7 +69,7 @@ export async function trip(
     lasts: lastsOf(rows, row?.lasts),
     token,
     inputBytes: (row?.inputs?.length ?? 0) / Math.max(rows.length, 1),
-    xid: row?.xid ?? null,
+    stamp: row?.stamp ?? null,
     missed: split(row?.missed),
     nexts: positions(row?.nexts),
   }
@@ -80,10 +80,10 @@ export async function fetchSuspect(
   session: Session,
   { nodeId, epoch }: Pick<Membership, 'nodeId' | 'epoch'>,
   lanes: readonly number[],
-): Promise<Pick<Brought, 'rows' | 'token' | 'xid'>> {
+): Promise<Pick<Brought, 'rows' | 'token' | 'stamp'>> {
   const token = randomId()
   const [row] = await session.run(claimSuspect, [nodeId, epoch, token, lanes])
-  return { rows: row ? readRows(row) : [], token, xid: null }
+  return { rows: row ? readRows(row) : [], token, stamp: null }
 }
 
 /** @returns the ids of those that were not accepted */
@@ -98,7 +98,7 @@ async function handIn(
     return split(row?.missed)
   }
   const { run, keepMs } = first
-  const values = [tids(done), run.token, run.xid, keepMs, literal(spent)]
+  const values = [tids(done), run.token, run.stamp, keepMs, literal(spent)]
   const accepted = (await session.run(completeClaim, values))[0]?.accepted ?? null
   if (accepted === null) return new Set()
   const ids = split(accepted)
@@ -108,19 +108,19 @@ async function handIn(
 /** How many of them, from the first on, can be handed in by the cheapest statement: one claim, no results, kept alike. */
 export function alike(done: readonly Completed[]): number {
   const [first] = done
-  if (!first || first.run.xid === null) return 0
+  if (!first || first.run.stamp === null) return 0
   const { run, keepMs } = first
   const other = done.findIndex(
     (each) =>
       each.json !== null ||
-      each.run.xid !== run.xid ||
+      each.run.stamp !== run.stamp ||
       each.run.token !== run.token ||
       each.keepMs !== keepMs,
   )
   return other < 0 ? done.length : other
 }
 
-const nothing = { rows: [], inputBytes: 0, lasts: new Map(), xid: null, nexts: new Map() } as const
+const nothing = { rows: [], inputBytes: 0, lasts: new Map(), stamp: null, nexts: new Map() } as const
 const idLength = 36
 
 function readRows(row: TripRow): ClaimedRow[] {

@@ -1,4 +1,4 @@
-import { type ClusterService, leaseLost, type LeaderPost } from '../cluster/index.js'
+import { type Chore, type ClusterService, leaseLost, type LeaderPost } from '../cluster/index.js'
 import type { JobsService } from '../jobs/index.js'
 import { messageOf, type Service, sleep } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
@@ -25,8 +25,8 @@ export interface SchedulesParts {
 }
 
 /** The leader looks so often whether the code of the nodes has changed: hints may be lost, and nodes go without a word. */
-const reconcileMs = 30_000
-const pruneMs = 60_000
+const reconcileMs = 60_000
+const pruneMs = 600_000
 const keptMs = 30 * 86_400_000
 const prunedMax = 5_000
 const againMs = 1_000
@@ -72,18 +72,18 @@ export class SchedulesService implements Service {
     await this.#offering
   }
 
+  /** For the maintenance leader. */
+  get chores(): readonly Chore[] {
+    return [{ name: 'ticks', everyMs: pruneMs, work: () => this.#prune() }]
+  }
+
   /** What the leader does beside firing. */
   async #keepHouse(signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#parts.runtime
     this.#offersSeen = ''
-    let pruneAtMs = 0
     while (!signal.aborted) {
       try {
         await this.#reconcileIfChanged()
-        if (clock.monotonicMs() >= pruneAtMs) {
-          await this.#prune(signal)
-          pruneAtMs = clock.monotonicMs() + pruneMs
-        }
       } catch (error) {
         log.debug(`forge: schedules wait for the next look: ${messageOf(error)}`)
       }
@@ -99,9 +99,9 @@ export class SchedulesService implements Service {
     this.#offersSeen = row.seen.endsWith('true') ? '' : row.seen
   }
 
-  async #prune(signal: AbortSignal): Promise<void> {
+  async #prune(): Promise<void> {
     let n = prunedMax
-    while (n === prunedMax && !signal.aborted) {
+    while (n === prunedMax && !this.#stop.signal.aborted) {
       const [row] = await this.#parts.runtime.db.control.run(pruneTicks, [keptMs, prunedMax])
       n = row?.n ?? 0
     }

@@ -9,7 +9,7 @@ type Due = DueRow & { readonly name: string }
 /** Looked at in one go; a full one is followed by the next at once. */
 const dueMax = 500
 /** Looked at least so often: hints may be lost. */
-const pollMs = 30_000
+const pollMs = 60_000
 /** While ticks wait for jobs to end. */
 const waitingMs = 1_000
 const againMs = 1_000

@@ -47,6 +47,11 @@ const faults: Readonly<Record<string, Fault>> = {
     fleet.members[at]?.node.pause()
     return async () => fleet.members[at]?.node.resume()
   },
+  // The pulse goes on in its thread, and must give the role up for a main loop that stands still.
+  'blocked event loop': async (fleet, at) => {
+    await fleet.members[at]?.node.send({ kind: 'block', ms: 3 * lease.ms })
+    return async () => {}
+  },
   'network cut': async (fleet, at) => {
     fleet.members[at]?.proxy.blackhole()
     return async () => fleet.members[at]?.proxy.resume()

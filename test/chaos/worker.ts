@@ -117,8 +117,9 @@ async function produce(everyMs: number): Promise<void> {
 }
 
 const node = await forge.attach(null, pool, { logger, ...orders.options })
-process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: string }) => {
+process.on('message', (message: { kind?: string; input?: ChaosInput; queue?: string; ms?: number }) => {
   if (message.kind === 'quiet') producing = false
+  if (message.kind === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, message.ms)
   if (message.kind === 'stop') {
     void node
       .stop({ timeout: '2s' })

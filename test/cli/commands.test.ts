@@ -139,7 +139,9 @@ describe('on a migrated database', () => {
     const leaders = await forge(['leaders', '--json'], env)
     expect(JSON.parse(leaders.stdout)).toMatchObject({
       ok: true,
-      leaders: [{ role: 'cli', node: node.id, pid: process.pid, locked: true, term: { n: 1 } }],
+      leaders: expect.arrayContaining([
+        expect.objectContaining({ role: 'cli', node: node.id, pid: process.pid, locked: true }),
+      ]) as unknown,
     })
     expect((await forge(['leaders'], env)).stdout).toContain('lock and term')
     expect((await forge(['nodes'], env)).stdout).toContain(node.id)

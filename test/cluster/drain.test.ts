@@ -8,6 +8,9 @@ import { until } from '../support/until.js'
 const database = useDatabase()
 const lease = { ms: 1_200, renewMs: 300 }
 
+const stateOf = async (id: string): Promise<string | undefined> =>
+  (await database.query<{ state: string }>('select state from forge.node where id = $1', [id]))[0]?.state
+
 describe('draining a node', () => {
   it('from another one: it starts nothing new, leads nothing, is not ready, and finishes what runs', async () => {
     const here = setup(database)
@@ -51,9 +54,20 @@ describe('draining a node', () => {
     await node.cluster.drain()
     await until(async () => !(await node.health()).ready, { label: 'not ready' })
     await database.query(`update forge.node set state = 'dead', died_at = now() where id = $1`, [node.id])
-    const state = async (): Promise<unknown> =>
-      (await node.cluster.nodes()).find(({ id }) => id === node.id)?.state
-    await until(async () => (await state()) === 'draining', { label: 'back, and draining' })
+    await until(async () => (await stateOf(node.id)) === 'draining', { label: 'back, and draining' })
+  })
+
+  it('is not forgotten when the lease ends before the node has heard of it', async () => {
+    const { attach } = setup(database)
+    await using node = await attach({ lease })
+    // As written by another node that saw this one stall, and by a third that then buried it.
+    await database.query(
+      `update forge.node set drains = true, state = 'dead', died_at = now() where id = $1`,
+      [node.id],
+    )
+    await until(async () => !(await node.health()).ready && (await stateOf(node.id)) === 'draining', {
+      label: 'back, and draining',
+    })
   })
 
   it.each([

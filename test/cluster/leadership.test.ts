@@ -161,6 +161,24 @@ describe('leading a role', () => {
     expect(Math.max(...[...next.begun, ...begun].map(({ term }) => term.n))).toBe(2)
   })
 
+  it('lets a transaction of the leader that stands still be ended, whatever the role is set to', async () => {
+    await using node = await attachOne()
+    const { begun, run } = watchedWork()
+    node.whileLeading('idle', run)
+    await until(() => begun.length === 1, { label: 'leads' })
+    const writer = await database.pool({ max: 1 }).connect()
+    const limit = async (set: string): Promise<string | undefined> => {
+      await writer.query(`begin; set local idle_in_transaction_session_timeout = ${set}`)
+      await writer.query(`select forge.leads('idle', $1)`, [begun[0]?.term.id])
+      const name = 'idle_in_transaction_session_timeout'
+      const [row] = (await writer.query<{ [name]: string }>(`show ${name}`)).rows
+      await writer.query('rollback')
+      return row?.[name]
+    }
+    expect([await limit('0'), await limit(`'1min'`), await limit(`'3s'`)]).toEqual(['10s', '10s', '3s'])
+    writer.release()
+  })
+
   it('survives its row being deleted, and counts on', async () => {
     await using node = await attachOne()
     const { begun, run } = watchedWork()
@@ -270,6 +288,32 @@ describe('the work of a leader', () => {
     expect([calls, post.term]).toEqual([1, null])
     end.resolve()
     await until(() => calls === 2, { label: 'leads again when it has settled' })
+  })
+
+  it('asks for the role anew when it was given up a moment ago', async () => {
+    await using node = await attachOne()
+    const first = watchedWork()
+    const post = node.whileLeading('again', first.run)
+    await until(() => first.begun.length === 1, { label: 'leads' })
+    const stopped = post.stop()
+    const second = watchedWork()
+    node.whileLeading('again', second.run)
+    await stopped
+    await until(() => second.begun.length === 1, { label: 'leads again' })
+    // Under a term of its own, which nobody gives up under it.
+    expect(second.begun[0]?.term.n).toBe(2)
+    await pause(2 * lease.renewMs)
+    expect([second.begun.length, second.reasons]).toEqual([1, []])
+  })
+
+  it('can be given up after the node has stopped', async () => {
+    const node = await attachOne()
+    const { begun, run } = watchedWork()
+    const post = node.whileLeading('after', run)
+    await until(() => begun.length === 1, { label: 'leads' })
+    await node.stop()
+    await post.stop()
+    expect(post.term).toBeNull()
   })
 
   it.each([

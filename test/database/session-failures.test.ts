@@ -9,7 +9,7 @@ import { proxyTo, sessionOf, sourceOf } from './kit.js'
 const database = useDatabase()
 
 const pid = statement<{ pid: number }>('test_pid', () => 'select pg_backend_pid() as pid')
-const add = statement('test_add', (s) => `insert into ${s}.chore (name) values ($1)`)
+const add = statement('test_add', (s) => `insert into ${s}.job_queue (queue) values ($1)`)
 const nap = statement('test_nap', () => 'select pg_sleep($1::float8)')
 
 const mine = ({ applicationName }: ProxyConnection): boolean => applicationName === 'forge:test'
@@ -31,7 +31,7 @@ function again(session: Session): Promise<number> {
 }
 
 async function isThere(name: string): Promise<boolean> {
-  return (await database.query('SELECT FROM forge.chore WHERE name = $1', [name])).length > 0
+  return (await database.query('SELECT FROM forge.job_queue WHERE queue = $1', [name])).length > 0
 }
 
 async function proxied(statementMs: number) {

@@ -8,7 +8,7 @@ import { createRole, sessionOf, sourceOf } from './kit.js'
 const database = useDatabase()
 
 const pid = statement<{ pid: number }>('test_pid', () => 'select pg_backend_pid() as pid')
-const add = statement('test_add', (s) => `insert into ${s}.chore (name) values ($1)`)
+const add = statement('test_add', (s) => `insert into ${s}.job_queue (queue) values ($1)`)
 const xid = statement<{ xid: string }>('test_xid', () => 'select pg_current_xact_id()::text as xid')
 const nap = statement<{ one: number }>('test_nap', () => 'select 1 as one from pg_sleep($1::float8)')
 const wrong = statement('test_wrong', () => 'select 1 / $1::int')
@@ -20,9 +20,9 @@ async function backend(session: Session): Promise<number | undefined> {
   return (await session.run(pid))[0]?.pid
 }
 
-async function chores(like: string): Promise<string[]> {
+async function added(like: string): Promise<string[]> {
   const rows = await database.query<{ name: string }>(
-    'SELECT name FROM forge.chore WHERE name LIKE $1 ORDER BY name',
+    'SELECT queue AS name FROM forge.job_queue WHERE queue LIKE $1 ORDER BY queue',
     [like],
   )
   return rows.map(({ name }) => name)
@@ -81,8 +81,8 @@ describe('one connection', () => {
     const before = await backend(session)
     const impatient = statement('test_lock', () => `select set_config('lock_timeout', '100', false)`)
     const holder = await database.pool().connect()
-    await holder.query('BEGIN; LOCK TABLE forge.chore')
-    const read = statement('test_read_chores', (s) => `select from ${s}.chore`)
+    await holder.query('BEGIN; LOCK TABLE forge.job_queue')
+    const read = statement('test_read_queues', (s) => `select from ${s}.job_queue`)
     const refused = { code: 'FORGE_LOCK_TIMEOUT', cause: { code: '55P03' } }
     await session.run(impatient)
     await expect(session.run(read)).rejects.toMatchObject(refused)
@@ -141,7 +141,7 @@ describe('a transaction', () => {
       return 'result'
     })
     expect(result).toBe('result')
-    expect(await chores('kept-%')).toEqual(['kept-1', 'kept-2'])
+    expect(await added('kept-%')).toEqual(['kept-1', 'kept-2'])
   })
 
   test('is read committed, whatever the database says', async () => {
@@ -163,7 +163,7 @@ describe('a transaction', () => {
       throw fault
     })
     await expect(failing).rejects.toBe(fault)
-    expect(await chores('thrown')).toEqual([])
+    expect(await added('thrown')).toEqual([])
     expect(await backend(session)).toBe(before)
   })
 
@@ -175,7 +175,7 @@ describe('a transaction', () => {
       await run(wrong, [0]).catch(() => {})
     })
     await expect(swallowing).rejects.toMatchObject({ code: 'FORGE_TX_FINISHED' })
-    expect(await chores('swallowed')).toEqual([])
+    expect(await added('swallowed')).toEqual([])
     expect(await backend(session)).toBe(before)
   })
 
@@ -243,6 +243,6 @@ describe('behind a pooler that has a backend for each transaction', () => {
       { statement: '4s', lock: '4s', idle: '1min', alone: false, prepared: 0 },
     ])
     await session.transaction((run) => run(add, ['pooled']))
-    expect(await chores('pooled')).toEqual(['pooled'])
+    expect(await added('pooled')).toEqual(['pooled'])
   })
 })

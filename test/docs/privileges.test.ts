@@ -93,7 +93,6 @@ describe('a role with exactly what the page grants', () => {
     const handle = await work.enqueue({}, { delay: '1h' })
     await first.stop()
     await markClaimed(owned, [handle.id])
-    await owned.query('delete from forge.chore')
     await using node = await attach()
     await until(async () => (await node.jobs.get(handle.id))?.state === 'completed', {
       label: 'the lost job is taken back and done',

@@ -58,16 +58,16 @@ async function setup(node: { state?: string; leaseMs?: number } = {}) {
     database.query('select token::text from forge.job where lane = $1 and state = 3', [lane?.id])
   const handIn = async (done: readonly Completed[]) =>
     (await trip(session, { nodeId: id, epoch }, { done, spent: [], wanted: [] })).missed
-  return { claim, claimWith, handIn, suspect, session, open, tokens }
+  return { claim, claimWith, handIn, suspect, session, open, tokens, lane: lane?.id ?? 0 }
 }
 
-/** What `trip` needs of a finished run. Without an `xid` it goes by its id as well as by its place. */
+/** What `trip` needs of a finished run. Without a `stamp` it goes by its id as well as by its place. */
 const finished = (
   row: ClaimedRow,
   token: string,
-  { tid = row.tid, xid = null, keepMs = 0 }: { tid?: string; xid?: string | null; keepMs?: number } = {},
+  { tid = row.tid, stamp = null, keepMs = 0 }: { tid?: string; stamp?: string | null; keepMs?: number } = {},
 ): Completed => ({
-  run: { id: row.id, token, tid, xid } as JobRun,
+  run: { id: row.id, token, tid, stamp } as JobRun,
   value: null,
   json: null,
   keepMs,
@@ -91,7 +91,7 @@ describe('handing in', () => {
 
   it('never does by the transaction of the claim alone: what came to that place later came by another', async () => {
     const { claimWith, handIn, session } = await setup()
-    const { rows, token, xid } = await claimWith()
+    const { rows, token, stamp } = await claimWith()
     const [first, second, third] = rows as [ClaimedRow, ClaimedRow, ClaimedRow]
     await database.query(`update forge.job set cancel_reason = 'moves it' where id = $1`, [first.id])
     await database.query('vacuum forge.job')
@@ -102,20 +102,46 @@ describe('handing in', () => {
       expect(moves).toBeLessThan(100)
       await move()
     }
-    expect([...(await handIn([finished(first, token, { xid }), finished(third, token, { xid })]))]).toEqual([
-      first.id,
-    ])
+    expect([
+      ...(await handIn([finished(first, token, { stamp }), finished(third, token, { stamp })])),
+    ]).toEqual([first.id])
     expect((await running(token)).map(({ id }) => id)).toEqual([first.id, second.id])
+    await session.close()
+  })
+
+  it('never does in a table that was written anew, where rows of the claim stand in each other’s places', async () => {
+    const { claimWith, handIn, session, lane } = await setup()
+    await database.query('create table public.mine as select * from forge.job where lane = $1', [lane])
+    await database.query('truncate forge.job')
+    // Places 1 to 4 are taken, and freed but for the second: there the claim puts its rows.
+    await database.query(
+      `insert into forge.job (id, lane, state, stage, priority, attempts_max, due, input)
+       select gen_random_uuid(), -i, 2, 2, 50, 5, now(), '0' from generate_series(1, 4) i`,
+    )
+    await database.query('insert into forge.job select * from public.mine order by due')
+    await database.query('drop table public.mine')
+    await database.query('delete from forge.job where lane in (-1, -3, -4)')
+    await database.query('vacuum (index_cleanup on) forge.job')
+    const { rows, token, stamp } = await claimWith()
+    await database.query('delete from forge.job where lane = -2')
+    await database.query('vacuum full forge.job')
+    const now = await running(token)
+    const victim = now.find(({ id, tid }) => rows.some((row) => row.tid === tid && row.id !== id))
+    const done = rows.find(({ tid }) => tid === victim?.tid) as ClaimedRow
+    // As it was to be built: another job of the claim, untouched since, stands where this one stood.
+    expect(victim).toBeDefined()
+    expect([...(await handIn([finished(done, token, { stamp })]))]).toEqual([done.id])
+    expect(await running(token)).toHaveLength(3)
     await session.close()
   })
 
   it('moves all of a claim to history at once, and counts them', async () => {
     const { claimWith, handIn, session } = await setup()
-    const { rows, token, xid } = await claimWith()
+    const { rows, token, stamp } = await claimWith()
     await database.query(
       `select forge.job_history_partition((now() at time zone 'UTC')::date + n) from generate_series(0, 2) n`,
     )
-    const done = rows.map((row) => finished(row, token, { xid, keepMs: 60_000 }))
+    const done = rows.map((row) => finished(row, token, { stamp, keepMs: 60_000 }))
     expect([...(await handIn(done))]).toEqual([])
     expect(await running(token)).toEqual([])
     const [kept] = await database.query(

@@ -132,7 +132,6 @@ describe('hints and marks', () => {
     const { id } = await job.enqueue({})
     await first.stop()
     await markClaimed(database, [id], { set: { cancel_at: new Date(), cancel_reason: 'no longer' } })
-    await database.query(`update forge.chore set next_at = '-infinity'`)
     await using node = await attach({ lease })
     await until(async () => (await node.jobs.get(id))?.state === 'cancelled', { label: 'cancelled' })
     expect(ran).toBe(0)

@@ -334,7 +334,6 @@ describe('explain of a job that could run', () => {
 
 it('explain goes by what real workers say of themselves, and forgets those that are gone altogether', async () => {
   await serves(nobody, [1])
-  await database.query(`update forge.chore set next_at = '-infinity'`)
   const { forge, attach } = setup(database)
   const job = forge.job('said', { run: () => null })
   await using node = await attach({ queues: { left: false }, concurrency: 1 })

@@ -49,7 +49,7 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [claim.claimSuspect, nobody, nobody, nobody, [1, 2]],
   [claim.readInput, nobody, nobody],
   [finish.completeJobs, ...completed],
-  [finish.completeClaim, ['(0,1)'], nobody, '3', 1_000, ids],
+  [finish.completeClaim, ['(0,1)'], nobody, '3/4', 1_000, ids],
   [limits.promoteDue],
   [limits.nextGates, '', 10],
   [limits.admitJobs, ['c/none', 'r/none=1', 'q/none']],

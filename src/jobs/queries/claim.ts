@@ -48,7 +48,7 @@ export interface TripRow {
   /** Ids of jobs handed in whose claim was not the current one, joined by commas. */
   readonly missed: string | null
   /** The transaction of the claim; null when it wrote nothing. */
-  readonly xid: string | null
+  readonly stamp: string | null
   /** JSON array, three values to a lane: lane, due and id of what comes next, where less was taken than asked for. */
   readonly nexts: string | null
 }
@@ -132,7 +132,8 @@ const nexts = (s: string): string => `
   )`
 
 /** A claim that found nothing has none, and gets none for this. */
-const xid = 'pg_current_xact_id_if_assigned()::xid as xid'
+const stamp = (s: string): string =>
+  `pg_current_xact_id_if_assigned()::xid || '/' || pg_relation_filenode('${s}.job'::regclass) as stamp`
 
 interface Claiming {
   readonly lanes: string
@@ -158,11 +159,11 @@ const claiming = (s: string, claim: Claiming): string => `
   ${claim.nexts(s)}, lists as (${lists(claim)})`
 
 const claimOnly = (claim: Claiming) => (s: string) => `
-  with ${claiming(s, claim)} select lists.*, ${xid}, ahead.nexts, null as missed from lists, ahead`
+  with ${claiming(s, claim)} select lists.*, ${stamp(s)}, ahead.nexts, null as missed from lists, ahead`
 
 const exchange = (claim: Claiming) => (s: string) => `
   with ${finishing(s, 11)}, ${claiming(s, claim)}
-  select lists.*, ${xid}, ahead.nexts, missed.ids as missed from lists, ahead, missed`
+  select lists.*, ${stamp(s)}, ahead.nexts, missed.ids as missed from lists, ahead, missed`
 
 export const claimJobs = statement<TripRow>('forge_claim_jobs', claimOnly(ofOneLane))
 export const claimJobsOfLanes = statement<TripRow>('forge_claim_jobs_of_lanes', claimOnly(ofLanes))

@@ -63,8 +63,9 @@ export const completeJobs = statement<{ missed: string | null }>(
 
 /**
  * The same for jobs of one claim that have no result, which costs a third less: a row is still as the claim wrote it when
- * the transaction of the claim wrote what stands in its place, so the two tell which job it is, and nothing is joined.
- * $1 tids, $2 token, $3 the transaction of the claim, $4 keep in ms, $5 tokens of claims whose jobs have all ended. Answers
+ * the transaction of the claim wrote what stands in its place, so the two tell which job it is, and nothing is joined. That
+ * holds within one file of the table: VACUUM FULL moves rows as they are.
+ * $1 tids, $2 token, $3 transaction of the claim and file of the table, $4 keep in ms, $5 tokens of claims whose jobs have all ended. Answers
  * null when all were accepted, else the ids of those that were, joined by commas.
  */
 export const completeClaim = statement<{ accepted: string | null }>(
@@ -73,7 +74,8 @@ export const completeClaim = statement<{ accepted: string | null }>(
   with expiry as (
     select ${expiry('$4::float8')} as day
   ), gone as (
-    delete from ${s}.job where ctid = any ($1::tid[]) and token = $2::uuid and xmin = $3::xid
+    delete from ${s}.job where ctid = any ($1::tid[]) and token = $2::uuid and xmin = (select split_part($3::text, '/', 1)::xid)
+       and (select split_part($3, '/', 2) = pg_relation_filenode('${s}.job'::regclass)::text)
     returning lane, ${carried('', ['lane'])}, errors
   ), kept as (
     insert into ${s}.job_history (lane, ${carried('', ['lane'])}, errors, state, expires_on)
