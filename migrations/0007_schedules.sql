@@ -154,123 +154,183 @@ begin
   end loop;
 end $$;
 
--- What a tick makes: a job by the definition of its name, or the answer that there is nothing to make. The tick comes
--- first: if it was there before, nothing follows. What the columns say of the job is for those who wake workers.
-create function schedule_tick_settle(
-  s schedule, at timestamptz, run_at timestamptz, missed boolean, by text, reason text,
-  out outcome text, out job uuid)
+-- Writes a tick down, and says what becomes of it: null when it stood already, and then nothing follows. `pending`: a job of
+-- this schedule is about to be made.
+create function schedule_tick_note(
+  s schedule, at timestamptz, missed boolean, pending boolean, by text, reason text, out outcome text)
 language plpgsql volatile set search_path from current as $$
 #variable_conflict use_variable
 declare
-  busy boolean := s.spec->>'overlap' <> 'allow' and exists (select from job as j where j.id = s.last_job);
+  overlap text := s.spec->>'overlap';
+  busy boolean := overlap <> 'allow' and (pending or exists (select from job as j where j.id = s.last_job));
 begin
   outcome := case when missed then 'missed'
-                  when busy and s.spec->>'overlap' = 'skip' then 'skipped'
-                  when (busy or s.waiting > 0) and s.spec->>'overlap' = 'queue'
+                  when busy and overlap = 'skip' then 'skipped'
+                  when (busy or s.waiting > 0) and overlap = 'queue'
                   then case when s.waiting >= 1000 then 'skipped' else 'waiting' end
                   else 'fired' end;
   insert into schedule_tick (schedule, planned_at, outcome, by, reason) values (s.name, at, outcome, by, reason)
   on conflict do nothing;
-  if not found then
-    outcome := null;
-    return;
-  end if;
-  if outcome = 'fired' then job := schedule_tick_job(s, at, run_at); end if;
+  if not found then outcome := null; end if;
 end $$;
 
--- The job of a tick that stands.
-create function schedule_tick_job(s schedule, at timestamptz, run_at timestamptz) returns uuid
+-- The jobs of ticks that stand: one for each, in their order, by the definitions of their names.
+create function schedule_make(names text[], ats timestamptz[], run_ats timestamptz[], specs jsonb[]) returns uuid[]
 language plpgsql volatile set search_path from current as $$
+#variable_conflict use_variable
 declare
-  made uuid;
+  many       int := cardinality(names);
+  spec       jsonb;
+  d          job_definition;
+  queue      text;
+  lanes      int[];
+  priorities smallint[];
+  attempts   smallint[];
+  inputs     jsonb[];
+  gate_lists text[];
+  tag_lists  text[];
+  scopes     text[];
+  keys       text[];
+  modes      text[];
+  windows    float8[];
+  max_waits  float8[];
+  made       uuid[];
 begin
-  select job_enqueue_named(
-    s.spec->>'job',
-    array[case when (s.spec->>'wrapped')::boolean
-          then jsonb_build_object('scheduledFor', at, 'input', s.spec->'input',
-                                  'late', round(extract(epoch from clock_timestamp() - at) * 1000))
-          else s.spec->'input' end],
-    s.spec->>'queue', run_at, (s.spec->>'priority')::int, s.spec->>'key', null,
-    array['cron:' || s.name], null, false) into made;
-  update schedule_tick set outcome = 'fired', job = made, fired_at = clock_timestamp()
-  where schedule = s.name and planned_at = at;
+  for n in 1 .. many loop
+    spec := specs[n];
+    keys[n] := spec->>'key';
+    perform job_refuse(spec->>'queue', run_ats[n], (spec->>'priority')::int, keys[n], null);
+    d := job_definition_for(spec->>'job', keys[n], run_ats[n]);
+    queue := coalesce(spec->>'queue', d.queue);
+    lanes[n] := job_lane_of(queue, d.name, d.version, d.capability);
+    priorities[n] := coalesce((spec->>'priority')::smallint, d.priority);
+    attempts[n] := d.attempts;
+    inputs[n] := case when (spec->>'wrapped')::boolean
+      then jsonb_build_object('scheduledFor', ats[n], 'input', spec->'input',
+                              'late', round(extract(epoch from clock_timestamp() - ats[n]) * 1000))
+      else spec->'input' end;
+    gate_lists[n] := job_gates(d.name, queue, keys[n], keys[n])::text;
+    tag_lists[n] := array['cron:' || names[n]]::text;
+    scopes[n] := case when d.unique_mode is not null then d.name end;
+    modes[n] := d.unique_mode;
+    windows[n] := d.unique_for_ms;
+    max_waits[n] := d.unique_max_wait_ms;
+  end loop;
+  select array_agg(e.job order by e.n) into made from job_enqueue(
+    array(select job_uuid(i) from generate_series(1, many) as i), array_fill(false, array[many]), lanes, priorities,
+    attempts, array_fill(null::float8, array[many]), run_ats, inputs, gate_lists, tag_lists,
+    array_fill(null::uuid, array[many]), scopes, keys, modes, windows, max_waits) as e;
+  update schedule_tick as t set outcome = 'fired', job = g.job, fired_at = clock_timestamp()
+  from unnest(names, ats, made) as g(name, at, job) where t.schedule = g.name and t.planned_at = g.at;
   return made;
 end $$;
 
 -- Fires ticks, as a leader of role scheduler has worked them out: a list of {name, rev, next, ticks: [{at, run_at, missed}]}
 -- in which all times are text. Nothing of a schedule that was changed meanwhile, and nothing that is not yet due by this
--- clock. Afterwards the schedule waits for `next` (null: for nothing).
+-- clock. Afterwards a schedule waits for `next` (null: for nothing). Answers with all ticks but those that were missed.
 create function schedule_fire(under_term uuid, plans jsonb)
 returns table (name text, planned_at timestamptz, outcome text, job uuid)
 language plpgsql volatile set search_path from current as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
-  p record;
-  t record;
-  s schedule;
+  p        record;
+  t        record;
+  s        schedule;
+  pending  boolean;
+  -- Of each schedule, and of each tick that makes a job.
+  done     text[] := '{}';
+  nexts    timestamptz[] := '{}';
+  lasts    timestamptz[] := '{}';
+  waitings int[] := '{}';
+  names    text[] := '{}';
+  ats      timestamptz[] := '{}';
+  run_ats  timestamptz[] := '{}';
+  specs    jsonb[] := '{}';
+  made     uuid[] := '{}';
 begin
   if not leads('scheduler', under_term) then
     raise exception 'forge: the term is over' using errcode = 'ZF010';
   end if;
-  for p in select * from jsonb_to_recordset(plans) as x(name text, rev bigint, next timestamptz, ticks jsonb) order by name
+  for p in
+    select x.* from jsonb_to_recordset(plans) as x(name text, rev bigint, next timestamptz, ticks jsonb) order by x.name
   loop
-    select * into s from schedule as standing
-    where standing.name = p.name and standing.rev = p.rev and paused_at is null and removed_at is null
-    for no key update;
+    select * into s from schedule as c
+    where c.name = p.name and c.rev = p.rev and c.paused_at is null and c.removed_at is null for no key update;
     continue when not found;
     continue when exists (
       select from jsonb_to_recordset(p.ticks) as y(at timestamptz) where y.at > clock_timestamp());
+    pending := false;
     for t in
-      select * from jsonb_to_recordset(p.ticks) as y(at timestamptz, run_at timestamptz, missed boolean) order by y.at
+      select y.* from jsonb_to_recordset(p.ticks) as y(at timestamptz, run_at timestamptz, missed boolean) order by y.at
     loop
-      select made.outcome, made.job into outcome, job
-      from schedule_tick_settle(s, t.at, t.run_at, t.missed, null, null) as made;
+      outcome := schedule_tick_note(s, t.at, t.missed, pending, null, null);
       continue when outcome is null;
       s.last_at := t.at;
-      s.last_job := coalesce(job, s.last_job);
-      if outcome = 'waiting' then s.waiting := s.waiting + 1; end if;
-      name := p.name;
-      planned_at := t.at;
-      if outcome <> 'missed' then return next; end if;
+      if outcome = 'fired' then
+        pending := true;
+        names := names || p.name;
+        ats := ats || t.at;
+        run_ats := run_ats || t.run_at;
+        specs := specs || s.spec;
+      elsif outcome <> 'missed' then
+        if outcome = 'waiting' then s.waiting := s.waiting + 1; end if;
+        name := p.name;
+        planned_at := t.at;
+        return next;
+      end if;
     end loop;
-    update schedule as standing
-       set next_at = p.next, planned = true, last_at = s.last_at, last_job = s.last_job, waiting = s.waiting,
-           fault = null, failures = 0, held_until = null
-     where standing.name = p.name;
+    done := done || p.name;
+    nexts := nexts || p.next;
+    lasts := lasts || s.last_at;
+    waitings := waitings || s.waiting;
   end loop;
+  if names <> '{}' then made := schedule_make(names, ats, run_ats, specs); end if;
+  update schedule as c
+     set next_at = g.next, planned = true, last_at = g.last, waiting = g.waits, fault = null, failures = 0, held_until = null,
+         last_job = coalesce((select m.id from unnest(names, ats, made) as m(name, at, id)
+                              where m.name = g.name order by m.at desc limit 1), c.last_job)
+    from unnest(done, nexts, lasts, waitings) as g(name, next, last, waits)
+   where c.name = g.name;
+  return query select m.name, m.at, 'fired', m.id from unnest(names, ats, made) as m(name, at, id);
 end $$;
 
 -- Fires ticks that waited for the job of the one before, where that has ended; the same answer.
 create function schedule_release(under_term uuid)
 returns table (name text, planned_at timestamptz, outcome text, job uuid)
 language plpgsql volatile set search_path from current as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
-  s schedule;
+  s     schedule;
+  next  timestamptz;
+  names text[] := '{}';
+  ats   timestamptz[] := '{}';
+  specs jsonb[] := '{}';
+  made  uuid[] := '{}';
 begin
   if not leads('scheduler', under_term) then
     raise exception 'forge: the term is over' using errcode = 'ZF010';
   end if;
   for s in
-    select * from schedule as standing
-    where waiting > 0 and paused_at is null and removed_at is null
-      and not exists (select from job where job.id = standing.last_job)
-    order by name limit 100 for no key update skip locked
+    select c.* from schedule as c
+    where c.waiting > 0 and c.paused_at is null and c.removed_at is null
+      and not exists (select from job as j where j.id = c.last_job)
+    order by c.name limit 100 for no key update skip locked
   loop
-    name := s.name;
-    outcome := 'fired';
-    select t.planned_at into planned_at from schedule_tick as t
+    select t.planned_at into next from schedule_tick as t
     where t.schedule = s.name and t.outcome = 'waiting' order by t.planned_at limit 1;
-    if found then
-      job := schedule_tick_job(s, planned_at, null);
-      return next;
+    if next is null then
+      update schedule as c set waiting = 0 where c.name = s.name;
+    else
+      names := names || s.name;
+      ats := ats || next;
+      specs := specs || s.spec;
     end if;
-    update schedule as standing
-       set waiting = case when planned_at is null then 0 else standing.waiting - 1 end,
-           last_job = coalesce(job, standing.last_job)
-     where standing.name = s.name;
-    job := null;
   end loop;
+  if names = '{}' then return; end if;
+  made := schedule_make(names, ats, array_fill(null::timestamptz, array[cardinality(names)]), specs);
+  update schedule as c set waiting = c.waiting - 1, last_job = m.id
+    from unnest(names, made) as m(name, id) where c.name = m.name;
+  return query select m.name, m.at, 'fired', m.id from unnest(names, ats, made) as m(name, at, id);
 end $$;
 
 -- A tick that somebody asks for, now or as of a time that has passed. Unknown, removed and paused schedules give no row;
@@ -278,23 +338,25 @@ end $$;
 create function schedule_trigger(wanted text, by text, reason text, as_of timestamptz)
 returns table (outcome text, job uuid, planned_at timestamptz, standing text, standing_job uuid)
 language plpgsql volatile set search_path from current as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
   s schedule;
 begin
-  select * into s from schedule where name = wanted and paused_at is null and removed_at is null for no key update;
+  select * into s from schedule as c
+  where c.name = wanted and c.paused_at is null and c.removed_at is null for no key update;
   if not found then return; end if;
   planned_at := coalesce(as_of, clock_timestamp());
-  select made.outcome, made.job into outcome, job
-  from schedule_tick_settle(s, planned_at, null, false, schedule_trigger.by, schedule_trigger.reason) as made;
+  outcome := schedule_tick_note(s, planned_at, false, false, by, reason);
   if outcome is null then
     select t.outcome, t.job into standing, standing_job from schedule_tick as t
-    where t.schedule = wanted and t.planned_at = schedule_trigger.planned_at;
-  else
-    update schedule set last_job = coalesce(schedule_trigger.job, last_job),
-           waiting = waiting + case when schedule_trigger.outcome = 'waiting' then 1 else 0 end
-    where name = wanted;
-    insert into schedule_event (schedule, event, by, reason) values (wanted, 'triggered', schedule_trigger.by, schedule_trigger.reason);
+    where t.schedule = wanted and t.planned_at = planned_at;
+    return next;
+    return;
   end if;
+  if outcome = 'fired' then job := (schedule_make(array[wanted], array[planned_at], array[null::timestamptz], array[s.spec]))[1]; end if;
+  update schedule as c
+     set last_job = coalesce(job, c.last_job), waiting = c.waiting + case when outcome = 'waiting' then 1 else 0 end
+   where c.name = wanted;
+  insert into schedule_event (schedule, event, by, reason) values (wanted, 'triggered', by, reason);
   return next;
 end $$;

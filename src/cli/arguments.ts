@@ -31,7 +31,8 @@ export interface Place {
 export type Call =
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
-  | (Place & { readonly kind: Exclude<Command, 'jobs' | 'crons' | 'drain'> })
+  | (Place & { readonly kind: Exclude<Command, 'migrate' | 'jobs' | 'crons' | 'drain'> })
+  | (Place & { readonly kind: 'migrate'; readonly sql: boolean })
   | (Place & { readonly kind: 'drain'; readonly id: string })
   | (Place & JobsCall)
   | (Place & CronsCall)
@@ -66,11 +67,13 @@ export function readArguments(
     return { ...readJobs(readVerb(kind, second, jobsVerbNames), words, values), ...readPlace(values, env) }
   if (kind === 'crons')
     return { ...readCrons(readVerb(kind, second, cronsVerbNames), words, values), ...readPlace(values, env) }
+  if (kind === 'migrate') return { kind, sql: values.sql === true, ...readPlace(values, env) }
   if (kind === 'drain') return { kind, id: second ?? '', ...readPlace(values, env) }
   return { kind, ...readPlace(values, env) }
 }
 
 function verbFlags(command: string | undefined, verb: string | undefined): readonly Flag[] | undefined {
+  if (command === 'migrate') return ['sql']
   if (command === 'jobs' && Object.hasOwn(jobsVerbs, verb ?? '')) return jobsVerbs[verb as JobsVerb]
   if (command === 'crons' && Object.hasOwn(cronsVerbs, verb ?? '')) return cronsVerbs[verb as CronsVerb]
   return undefined

@@ -1,13 +1,6 @@
+import { type Check, ok } from './check.js'
+import { clusterJudges } from './checks-cluster.js'
 import type { ClockReading, Facts, Ledger, Room } from './facts.js'
-
-/** One finding of the doctor. */
-export interface Check {
-  readonly name: string
-  readonly state: 'ok' | 'warn' | 'fail'
-  readonly detail: string
-  /** What to do about it; null when it is ok. */
-  readonly fix: string | null
-}
 
 /** Judges are pure: they say what the facts mean, and what to do. */
 type Judge = (facts: Facts) => Check
@@ -32,12 +25,9 @@ export function judge(facts: Facts): readonly Check[] {
     judgeListen,
     judgeHistory,
     judgeOldest,
+    ...(facts.cluster ? clusterJudges(facts.cluster) : []),
   ]
   return judges.map((one) => one(facts))
-}
-
-function ok(name: string, detail: string): Check {
-  return { name, state: 'ok', detail, fix: null }
 }
 
 function versionText(number: number): string {
@@ -168,7 +158,7 @@ function judgeOldest({ oldest }: Facts): Check {
   return {
     name,
     state: 'warn',
-    detail: `${oldest.who} is open for ${Math.round(oldest.age_ms / 60_000)} min (${oldest.state})`,
+    detail: `${oldest.who} is open for ${Math.round(oldest.age_ms / 60_000)} min (${oldest.state})${oldest.query ? `: ${oldest.query}` : ''}`,
     fix: 'End it: while it is open vacuum removes nothing, and the queue grows slow.',
   }
 }

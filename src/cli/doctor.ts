@@ -1,6 +1,7 @@
 import { errorCatalogue, isForgeError } from '../kernel/index.js'
 import { type Answer, type Exit, exits, failureOf } from './answer.js'
-import { type Check, judge } from './checks.js'
+import type { Check } from './check.js'
+import { judge } from './checks.js'
 import { gather } from './facts.js'
 import { columns } from './output.js'
 import { type Station, targetText } from './station.js'

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { listNodes } from '../cluster/index.js'
+import { listLeaders, listNodes } from '../cluster/index.js'
 import {
   codeVersion,
   connectionRoom,
@@ -10,8 +10,9 @@ import {
   oldestTransaction,
   type Pooler,
   rolePrivileges,
+  storageHints,
 } from '../database/index.js'
-import { jobsOptions, keepDays, missingPartitions } from '../jobs/index.js'
+import { jobsOptions, keepDays, missingPartitions, orphanedClaims } from '../jobs/index.js'
 import { codeOf, isConnectionError, messageOf, resolveOptions, silentLogger } from '../kernel/index.js'
 import { environment, type Runtime } from '../runtime/index.js'
 import { type Station, targetText } from './station.js'
@@ -34,9 +35,34 @@ export interface Facts {
   readonly clock: ClockReading & { readonly machine: string }
   readonly room: Room
   readonly listening: ListenerState
-  readonly oldest: { readonly who: string; readonly state: string; readonly age_ms: number } | null
+  readonly oldest: {
+    readonly who: string
+    readonly state: string
+    readonly age_ms: number
+    readonly query: string | null
+  } | null
   /** Null where the tables are not there, or not for this role. */
   readonly history: { readonly missing: readonly string[]; readonly nodesAlive: number } | null
+  /** As `history`. */
+  readonly cluster: ClusterFacts | null
+}
+
+export interface ClusterFacts {
+  readonly nodes: readonly {
+    readonly host: string
+    readonly roles: readonly string[]
+    readonly clockMs: number | null
+  }[]
+  /** Roles that somebody leads. */
+  readonly led: readonly string[]
+  readonly orphans: number
+  readonly hints: readonly {
+    readonly what: 'dead rows' | 'unused index'
+    readonly name: string
+    readonly dead: number
+    readonly live: number
+    readonly bytes: number
+  }[]
 }
 
 /** The ledger as it was read; `failure` when it could not be, or does not fit this code. */
@@ -94,6 +120,7 @@ export async function gather({ runtime, signals, target }: Station): Promise<Fac
     listening,
     oldest: oldest ?? null,
     history: readable && role?.usage ? await readHistory(runtime) : null,
+    cluster: readable && role?.usage ? await readCluster(runtime) : null,
   }
 }
 
@@ -118,6 +145,19 @@ async function readClock({ db, clock }: Runtime): Promise<ClockReading> {
     readings.push({ aheadMs: (row?.wall_ms ?? 0) - (clock.wallMs() - doubtMs), doubtMs })
   }
   return readings.reduce((best, one) => (one.doubtMs < best.doubtMs ? one : best))
+}
+
+async function readCluster({ db, config }: Runtime): Promise<ClusterFacts> {
+  const nodes = await db.control.run(listNodes)
+  const [orphaned] = await db.control.run(orphanedClaims)
+  return {
+    nodes: nodes
+      .filter(({ state }) => state !== 'dead')
+      .map(({ host, roles, load }) => ({ host, roles, clockMs: load?.clockMs ?? null })),
+    led: (await db.control.run(listLeaders, [null])).map(({ role }) => role),
+    orphans: orphaned?.n ?? 0,
+    hints: await db.control.run(storageHints, [config.schema]),
+  }
 }
 
 async function readHistory({ db }: Runtime): Promise<Facts['history']> {

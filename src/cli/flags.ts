@@ -23,6 +23,7 @@ export const flags = {
   by: { type: 'string' },
   at: { type: 'string' },
   after: { type: 'string' },
+  sql: { type: 'boolean' },
 } as const
 
 export type Flag = keyof typeof flags

@@ -1,7 +1,8 @@
 export const help = `Usage: forge <command> [options]
 
 Commands
-  migrate   apply the migrations that this version of forge carries, and say which
+  migrate   apply the migrations that this version of forge carries, and say which;
+            --sql shows them instead, for a tool of your own
   status    the version of the schema, the nodes, the jobs by state, the queues
   doctor    check the database, this role and this machine; each finding says what to do
   nodes     the processes that are there, and those that died within the last hour

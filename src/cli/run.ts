@@ -14,9 +14,8 @@ import { openStation, type Station } from './station.js'
 import { statusCommand } from './status.js'
 
 const perform: Readonly<
-  Record<Exclude<Command, 'jobs' | 'crons' | 'drain'>, (station: Station) => Promise<Answer>>
+  Record<Exclude<Command, 'migrate' | 'jobs' | 'crons' | 'drain'>, (station: Station) => Promise<Answer>>
 > = {
-  migrate: migrateCommand,
   status: statusCommand,
   doctor: doctorCommand,
   nodes: nodesCommand,
@@ -46,6 +45,7 @@ async function answerTo(call: Call, logger: Logger, ask: Output['ask']): Promise
   const station = openStation({ ...call, logger })
   try {
     if (call.kind === 'jobs') return await jobsCommand(station, call, ask ?? null)
+    if (call.kind === 'migrate') return await migrateCommand(station, call)
     if (call.kind === 'crons') return await cronsCommand(station, call)
     if (call.kind === 'drain') return await drainCommand(station, call.id)
     return await perform[call.kind](station)

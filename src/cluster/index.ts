@@ -25,5 +25,13 @@ export { type Chore, Maintenance } from './maintenance.js'
 export type { Gauges, NodeLoad, NodeServes } from './load.js'
 export { contactChanged, deathsSeen, drainAsked, leaseLost } from './news.js'
 export { clusterOptions } from './options.js'
-export { knownNode, listNodes, liveLease, nodesNow, type NodeRow, undeadLease } from './queries.js'
+export {
+  knownNode,
+  listLeaders,
+  listNodes,
+  liveLease,
+  nodesNow,
+  type NodeRow,
+  undeadLease,
+} from './queries.js'
 export { ClusterService, type Membership } from './service.js'

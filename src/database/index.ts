@@ -9,9 +9,16 @@ export { fromKysely, type KyselyTransaction } from './adapters/kysely.js'
 export { fromPrisma, type PrismaTransaction } from './adapters/prisma.js'
 export { fromTypeOrm, type TypeOrmManager } from './adapters/typeorm.js'
 export { type ListenerState } from './listener.js'
-export { codeVersion, migrate, migrationStatus } from './migrate.js'
+export { codeVersion, migrate, migrationSql, migrationStatus } from './migrate.js'
 export { prepareDatabase } from './prepare.js'
-export { connectionRoom, databaseClock, grantGaps, oldestTransaction, rolePrivileges } from './queries.js'
+export {
+  connectionRoom,
+  databaseClock,
+  grantGaps,
+  oldestTransaction,
+  rolePrivileges,
+  storageHints,
+} from './queries.js'
 export { checkSchemaName, quoteSchema } from './schema-name.js'
 export { type Copy, type Run, Session, type SessionOptions } from './session.js'
 export { PostgresSignals } from './signals.js'

@@ -83,6 +83,12 @@ export async function migrationStatus(context: MigrateContext): Promise<Migratio
   })
 }
 
+/** The SQL of what is pending, in one transaction, with the ledger: for people who apply it with a tool of their own. */
+export async function migrationSql(context: MigrateContext): Promise<string> {
+  const plan = await withClient(context, (client) => readPlan(client, context))
+  return plan.pending.length === 0 ? '' : scriptOf(plan.pending, context.schema)
+}
+
 async function withClient<T>(context: MigrateContext, work: (client: Client) => Promise<T>): Promise<T> {
   const client = await context.source.connect('forge:migrate', { statementMs, lockMs })
   try {
@@ -163,6 +169,17 @@ async function applyMigration(client: Client, context: MigrateContext, migration
   await client.query(migration.sql)
   const { version, name, checksum, requires } = migration
   await send(client, recordMigration, { ...context, values: [version, name, checksum, requires] })
+}
+
+function scriptOf(pending: readonly Migration[], schema: string): string {
+  const each = pending.map(({ version, name, checksum, requires, sql }) => {
+    const record = recordMigration
+      .text(schema)
+      .replace('$1, $2, $3, $4', `${version}, '${name}', '${checksum}', ${requires}`)
+    return `-- ${label({ version, name })}\n${useSchema.text(schema)};\n${sql.trim()}\n${record};`
+  })
+  const before = [`begin`, lockMigrations.text(schema), createLedger.text(schema).trim().replace(/;$/, '')]
+  return `${before.join(';\n')};\n\n${each.join('\n\n')}\n\ncommit;\n`
 }
 
 /** The schema and the values of one statement outside a session. */

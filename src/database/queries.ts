@@ -198,3 +198,24 @@ export const oldestTransaction = statement<{
     select 'prepared transaction ' || gid, 'prepared', prepared, null from pg_prepared_xacts where database = current_database()
   ) as open order by since limit 1`,
 )
+
+/** Tables of this schema ($1) in which vacuum falls behind, and large indexes that nobody has used, the worst first. */
+export const storageHints = statement<{
+  what: 'dead rows' | 'unused index'
+  name: string
+  dead: number
+  live: number
+  bytes: number
+}>(
+  'forge_storage_hints',
+  () => `
+  select * from (
+    select 'dead rows' as what, relname as name, n_dead_tup::float8 as dead, n_live_tup::float8 as live,
+           pg_table_size(relid)::float8 as bytes
+    from pg_stat_user_tables where schemaname = $1 and n_dead_tup > 100000 and n_dead_tup > 2 * n_live_tup
+    union all
+    select 'unused index', s.indexrelname, 0, 0, pg_relation_size(s.indexrelid)::float8
+    from pg_stat_user_indexes as s join pg_index as i using (indexrelid)
+    where s.schemaname = $1 and s.idx_scan = 0 and not i.indisunique and pg_relation_size(s.indexrelid) > 50000000
+  ) as hints order by bytes desc limit 5`,
+)

@@ -111,29 +111,40 @@ interface Place {
   readonly at: number
 }
 
-/** Each item of a list by the parser, so that a fault has its place; its extensions (L, W, #, ?, H) are not taken. */
+/** The parser's extensions (L, W, #, ?, H) are not taken. A list that it refuses is read item by item: a fault has its place then. */
 function readField(kind: FieldKind, part: string, place: Place): number[] {
-  const values = new Set<number>()
-  let at = place.at
-  for (const item of part.split(',')) {
-    for (const value of readItem(kind, item, { text: place.text, at })) values.add(value)
-    at += item.length + 1
-  }
-  return [...values].sort((one, other) => one - other)
+  const items = part.split(',').map((item, n, all) => {
+    return { item, at: place.at + all.slice(0, n).join(',').length + Math.min(n, 1) }
+  })
+  for (const { item, at } of items) checkItem(kind, item, { text: place.text, at })
+  const values = read(kind, [...new Set(items.map(({ item }) => item))].join(','))
+  if (values) return [...values].sort((one, other) => one - other)
+  // Items may overlap, which it does not take either.
+  const each = items.flatMap(({ item, at }) => {
+    const found = read(kind, item)
+    if (!found)
+      throw fault(kind, { text: place.text, at }, `'${shown(item)}' is out of range, or runs backwards`)
+    return found
+  })
+  return [...new Set(each)].sort((one, other) => one - other)
 }
 
-function readItem(kind: FieldKind, item: string, place: Place): readonly number[] {
+function checkItem(kind: FieldKind, item: string, place: Place): void {
   const atom = `(?:\\d{1,3}${kind.names ? `|${kind.names.join('|')}` : ''})`
   if (!new RegExp(`^(?:\\*|${atom}(?:-${atom})?)(?:/\\d{1,3})?$`, 'i').test(item))
     throw fault(kind, place, `'${shown(item)}' is none of *, a value, a-b, with or without /step`)
   const step = Number(/\/(\d+)$/.exec(item)?.[1] ?? 1)
   if (step < 1 || step > kind.span)
     throw fault(kind, place, `a step of ${step} is out of range; for a fixed distance use { every }`)
+}
+
+/** Null: the parser refuses it. */
+function read(kind: FieldKind, part: string): readonly number[] | null {
   try {
-    const whole = kinds.map((each) => (each === kind ? item : '*')).join(' ')
+    const whole = kinds.map((each) => (each === kind ? part : '*')).join(' ')
     return CronExpressionParser.parse(whole).fields[kind.of].values as readonly number[]
-  } catch (error) {
-    throw fault(kind, place, error instanceof Error ? error.message : 'not understood')
+  } catch {
+    return null
   }
 }
 

@@ -10,6 +10,7 @@ export interface FleetOptions {
   /** As of `startNode`. */
   readonly quiet?: boolean
   readonly lead?: string
+  readonly ticks?: boolean
 }
 
 /** One place in the fleet: its way to PostgreSQL stays the same while processes come and go. */
@@ -80,8 +81,8 @@ export class Fleet implements AsyncDisposable {
   }
 }
 
-function ordersOf({ options, quiet = false, lead }: FleetOptions): NodeOrders {
-  return { options, quiet, ...(lead === undefined ? {} : { lead }) }
+function ordersOf({ options, quiet = false, lead, ticks = false }: FleetOptions): NodeOrders {
+  return { options, quiet, ticks, ...(lead === undefined ? {} : { lead }) }
 }
 
 const startTries = 20

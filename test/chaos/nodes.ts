@@ -20,6 +20,8 @@ export interface NodeOrders {
   readonly quiet?: boolean
   /** A role that it leads when it can. */
   readonly lead?: string
+  /** Has a schedule that fires each second. */
+  readonly ticks?: boolean
   /** Flags of Node. */
   readonly execArgv?: readonly string[]
   /** What starts Node, where it is not started directly. */

@@ -19,6 +19,8 @@ const orders = JSON.parse(process.argv[2] ?? '{}') as {
   readonly quiet?: boolean
   /** Asks to lead this role; the table `led` shows each write that was accepted. */
   readonly lead?: string
+  /** Has a schedule that fires each second. */
+  readonly ticks?: boolean
 }
 
 /** Ways to take the process along. */
@@ -86,6 +88,7 @@ const work = forge.job('chaos', {
   retry: { attempts: 20, base: '20ms', max: '200ms' },
   run,
 })
+if (orders.ticks) forge.cron('chaos.tick', '* * * * * *', { missed: 'all', run: silent })
 forge.job('chaos.parsed', { input: slowSchema, run })
 
 async function run(input: ChaosInput, job: JobContext): Promise<unknown> {

@@ -9,7 +9,8 @@ describe('the arguments of the command', () => {
   it('name a command, in any place among the options', () => {
     expect(read(['status'])).toEqual({ kind: 'status', databaseUrl: url, schema: undefined })
     expect(read(['--json', 'doctor', '--schema', 'jobs'])).toMatchObject({ kind: 'doctor', schema: 'jobs' })
-    expect(read(['--schema=jobs', 'migrate'])).toMatchObject({ kind: 'migrate', schema: 'jobs' })
+    expect(read(['--schema=jobs', 'migrate'])).toMatchObject({ kind: 'migrate', sql: false, schema: 'jobs' })
+    expect(read(['migrate', '--sql'])).toMatchObject({ kind: 'migrate', sql: true })
   })
 
   it('count before the environment', () => {
@@ -42,6 +43,7 @@ describe('the arguments of the command', () => {
     [['status', '--schema='], '--schema needs a value.'],
     [['status', '--schema', '--json'], '--schema needs a value.'],
     [['status', '--json=yes'], '--json takes no value.'],
+    [['status', '--sql'], '--sql is not an option of this command.'],
     [['status', 'now'], 'status takes no arguments, only options.'],
     [[], 'Which command? There are migrate, status, doctor, nodes, leaders, drain, crons, jobs.'],
     [['__proto__'], "There is no command '__proto__'."],

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { judge, type Check } from '../../src/cli/checks.js'
+import { judge } from '../../src/cli/checks.js'
+import type { Check } from '../../src/cli/check.js'
 import type { Facts } from '../../src/cli/facts.js'
 
 const sound: Facts = {
@@ -23,6 +24,12 @@ const sound: Facts = {
   listening: 'proven',
   oldest: null,
   history: { missing: [], nodesAlive: 2 },
+  cluster: {
+    nodes: [{ host: 'web-1', roles: ['worker', 'scheduler'], clockMs: 20 }],
+    led: ['scheduler', 'maintenance'],
+    orphans: 0,
+    hints: [],
+  },
 }
 
 function find(name: string, facts: Partial<Facts>): Check {
@@ -43,7 +50,13 @@ describe('the judgement of the doctor', () => {
       clock: { aheadMs: 9_000, doubtMs: 1, machine: 'web-1' },
       ...room({ used: 97 }),
       listening: 'deaf',
-      oldest: { who: 'process 7 (report, psql)', state: 'idle in transaction', age_ms: 600_000 },
+      oldest: { who: 'process 7 (report, psql)', state: 'idle in transaction', age_ms: 600_000, query: null },
+      cluster: {
+        nodes: [{ host: 'web-2', roles: ['worker'], clockMs: -300_000 }],
+        led: ['scheduler'],
+        orphans: 3,
+        hints: [{ what: 'dead rows', name: 'job', dead: 900_000, live: 10, bytes: 80_000_000 }],
+      },
       history: { missing: ['2025-01-01'], nodesAlive: 1 },
     }
     const found = judge(sick).slice(2)
@@ -56,6 +69,10 @@ describe('the judgement of the doctor', () => {
       'listen',
       'partitions',
       'transactions',
+      'leaders',
+      'node clocks',
+      'leases',
+      'storage',
     ])
     for (const check of found)
       expect(check, check.name).toMatchObject({ fix: expect.stringMatching(/\w{4}/) })
@@ -75,6 +92,21 @@ describe('the judgement of the doctor', () => {
     expect(clock(-2_500)).toMatchObject({ state: 'warn', detail: 'web-1 is 2.5 s ahead of the database' })
     // A slow answer proves nothing.
     expect(clock(2_500, 1_000)).toMatchObject({ state: 'ok' })
+  })
+
+  it('says who leads nothing, whose clock is off, what lies without a lease, and where vacuum falls behind', () => {
+    const cluster = (change: Partial<NonNullable<Facts['cluster']>>) => ({
+      cluster: { ...(sound.cluster as NonNullable<Facts['cluster']>), ...change },
+    })
+    expect(find('leaders', cluster({ led: ['scheduler'] })).detail).toContain('nobody leads maintenance')
+    expect(find('leaders', cluster({ nodes: [], led: [] }))).toMatchObject({ state: 'ok' })
+    const node = { roles: ['worker'], clockMs: -300_000 }
+    const clocks = find('node clocks', cluster({ nodes: [{ ...node, host: 'web-9' }] }))
+    expect(clocks).toMatchObject({ state: 'warn', detail: 'web-9 300.0 s ahead' })
+    expect(find('leases', cluster({ orphans: 2, nodes: [] })).fix).toContain('Start a node')
+    const hints = [{ what: 'unused index', name: 'mine', dead: 0, live: 0, bytes: 90_000_000 } as const]
+    expect(find('storage', cluster({ hints })).detail).toContain('index mine takes 90 MB')
+    expect(judge({ ...sound, cluster: null }).some(({ name }) => name === 'leaders')).toBe(false)
   })
 
   it('counts the connections that are left under the lowest of all limits', () => {
@@ -126,7 +158,12 @@ describe('the judgement of the doctor', () => {
   })
 
   it('names a transaction that is open for more than 5 minutes', () => {
-    const oldest = { who: 'process 7 (report, psql)', state: 'idle in transaction', age_ms: 299_000 }
+    const oldest = {
+      who: 'process 7 (report, psql)',
+      state: 'idle in transaction',
+      age_ms: 299_000,
+      query: null,
+    }
     expect(find('transactions', { oldest })).toMatchObject({ state: 'ok' })
     const check = find('transactions', { oldest: { ...oldest, age_ms: 1_200_000 } })
     expect(check).toMatchObject({

@@ -77,6 +77,18 @@ describe('on an empty database', () => {
     expect(applied.map(({ applied: names }) => names.length).sort()).toEqual([0, applied[0]?.version])
   })
 
+  it('migrate --sql shows what is pending and changes nothing; psql would apply it, and then nothing is', async () => {
+    const env = { DATABASE_URL: empty.url, FORGE_SCHEMA: 'byhand' }
+    const { code, stdout } = await forge(['migrate', '--sql'], env)
+    expect(code).toBe(0)
+    expect(await schemas()).not.toContain('byhand')
+    await empty.query(stdout)
+    const after = await forge(['migrate', '--sql'], env)
+    expect([after.code, after.stdout]).toEqual([0, '-- schema byhand: nothing to do\n'])
+    expect((await forge(['migrate'], env)).stdout).toContain('nothing to do; it is at version')
+    await empty.query('drop schema byhand cascade')
+  })
+
   it('migrate says what it applied, then that there is nothing to do', async () => {
     const env = { DATABASE_URL: empty.url }
     const first = await forge(['migrate'], env)

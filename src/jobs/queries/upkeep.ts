@@ -140,3 +140,12 @@ export const forgetKeys = statement<{ key: string }>(
     for update of u skip locked))
   returning key`,
 )
+
+/** Claims that have had no lease for a minute and longer, although any node would take their jobs back. */
+export const orphanedClaims = statement<{ n: number }>(
+  'forge_orphaned_claims',
+  (s) => `
+  select count(*)::int as n from ${s}.job_claim
+  where at < clock_timestamp() - interval '60 s' and not ${undeadLease(s, 'job_claim.node', 'job_claim.epoch')}
+    and exists (select from ${s}.node where died_at is null or died_at < clock_timestamp() - interval '60 s')`,
+)
