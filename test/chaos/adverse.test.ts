@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createForge, type ForgeNode } from '../../src/index.js'
+import { createForge, type ForgeNode, type Role } from '../../src/index.js'
 import { checkHistory } from '../../src/testing/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
@@ -133,15 +133,22 @@ const faketime = fromDebian('faketime', [
 describe.skipIf(faketime === null)('with clocks that are five minutes apart', () => {
   it('starts nothing early and loses nothing', async () => {
     await installRecorder(database.query)
-    const options = { roles: ['worker'], lease: { ms: 3_000, renewMs: 500 } } as const
+    const lease = { ms: 3_000, renewMs: 500 }
     const before = await database.query('select now() as at')
     const fakes = ['+5m', '-5m'].map((FAKETIME) => ({
       LD_PRELOAD: faketime as string,
       FAKETIME,
       FAKETIME_DONT_FAKE_MONOTONIC: '1',
     }))
-    const orders = { options, produceMs: 40, delayMs: 1_500 }
-    const nodes = await Promise.all([{}, ...fakes].map((env) => startNode(database.url, { ...orders, env })))
+    const orders = { produceMs: 40, delayMs: 1_500, ticks: true }
+    // Whoever fires schedules has a clock that is wrong, one way or the other.
+    const rolesOf = (env: object) =>
+      (Object.keys(env).length > 0 ? ['worker', 'scheduler'] : ['worker']) as Role[]
+    const nodes = await Promise.all(
+      [{}, ...fakes].map((env) =>
+        startNode(database.url, { ...orders, env, options: { roles: rolesOf(env), lease } }),
+      ),
+    )
     await using stack = new AsyncDisposableStack()
     for (const node of nodes) stack.use(node)
     const clocks = nodes.map(({ messages }) => (messages[0] as { wallMs: number }).wallMs)
@@ -156,7 +163,20 @@ describe.skipIf(faketime === null)('with clocks that are five minutes apart', ()
         const { id } = await work.enqueue({ ms: 5, how }, { delay: '1s' })
         enqueued.push({ id, acked: true })
       }
-    await pause(4_000)
+    await pause(2_000)
+    // Whichever leads gives up; the other one's clock is wrong the other way.
+    const leaderId = (await gateway.cluster.leader('scheduler'))?.node ?? ''
+    await gateway.cluster.drain(leaderId)
+    await until(
+      async () => ![leaderId, undefined].includes((await gateway.cluster.leader('scheduler'))?.node),
+      {
+        label: 'the other one leads',
+      },
+    )
+    await pause(2_000)
+    const seen = await gateway.cluster.nodes()
+    const off = seen.map(({ load }) => Math.round((load?.clockMs ?? 0) / 60_000)).sort((a, b) => a - b)
+    expect(off).toEqual([-5, 0, 0, 5])
     expect(await gateway.health()).toMatchObject({ ready: true })
     await Promise.all(nodes.map((node) => node.send({ kind: 'quiet' })))
     const left = async (): Promise<unknown> => (await database.query('select from forge.job limit 1'))[0]
@@ -184,7 +204,14 @@ describe.skipIf(faketime === null)('with clocks that are five minutes apart', ()
     process.stdout.write(
       `clocks: ${times?.ran} delayed jobs, none early, at most ${times?.late_ms.toFixed(0)} ms late\n`,
     )
-    expect(times).toMatchObject({ early: 0, ran: enqueued.length })
+    const ticks = await database.query<{ at: number; early: boolean; outcome: string }>(
+      `select extract(epoch from planned_at)::float8 as at, fired_at < planned_at as early, outcome
+       from forge.schedule_tick where schedule = 'chaos.tick' order by planned_at`,
+    )
+    expect(ticks.length).toBeGreaterThan(4)
+    expect(ticks.filter(({ early, outcome }) => early || outcome !== 'fired')).toEqual([])
+    expect(ticks.filter(({ at }, n) => n > 0 && at - (ticks[n - 1]?.at ?? 0) !== 1)).toEqual([])
+    expect(times).toMatchObject({ early: 0, ran: enqueued.length + ticks.length })
     expect(times?.late_ms).toBeLessThan(10_000)
   })
 })

@@ -84,3 +84,46 @@ it.skipIf(ip === null)(
     expect(await stopNode(remote)).toBe(0)
   },
 )
+
+it.skipIf(ip === null)(
+  `a leader that falls off the network is followed in time, and writes nothing more (${rounds} rounds)`,
+  { timeout: 300_000 },
+  async () => {
+    await database.query(
+      'create table led (seq bigserial, n bigint not null, node uuid not null, at timestamptz not null default clock_timestamp())',
+    )
+    const newest = async (): Promise<number> =>
+      (await database.query<{ n: number }>('select coalesce(max(n), 0)::float8 as n from led'))[0]?.n ?? 0
+    const options = { roles: ['worker'], queues: { '*': false }, ...lease } as const
+    await using namespace = await Namespace.make(ip as string, database.url)
+    const takeovers: number[] = []
+    await using remote = await startNode(namespace.url, {
+      options,
+      quiet: true,
+      lead: 'far',
+      command: namespace.command,
+    })
+    for (let round = 0; round < rounds; round++) {
+      const before = await newest()
+      await until(async () => (await newest()) > before, { label: 'the far one leads', deadlineMs: 60_000 })
+      const own = await newest()
+      await using local = await startNode(database.url, { options, quiet: true, lead: 'far' })
+      const from = performance.now()
+      namespace.cut()
+      await until(async () => (await newest()) > own, { label: 'the near one leads', deadlineMs: 60_000 })
+      takeovers.push(performance.now() - from)
+      namespace.heal()
+      expect(await stopNode(local)).toBe(0)
+    }
+    const late = await database.query(
+      'select old.* from led old where exists (select from led new where new.n > old.n and new.at < old.at)',
+    )
+    expect(late).toEqual([])
+    process.stdout.write(
+      `a leader off the network: followed after ${takeovers.map((ms) => Math.round(ms)).join(', ')} ms${long ? '' : ' with a lease of 1,500 ms'}\n`,
+    )
+    // The promise is 10 s for a lease of 10 s.
+    expect(Math.max(...takeovers)).toBeLessThan(long ? 10_000 : 7_500)
+    expect(await stopNode(remote)).toBe(0)
+  },
+)
