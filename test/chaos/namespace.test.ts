@@ -92,8 +92,10 @@ it.skipIf(ip === null)(
     await database.query(
       'create table led (seq bigserial, n bigint not null, node uuid not null, at timestamptz not null default clock_timestamp())',
     )
-    const newest = async (): Promise<number> =>
-      (await database.query<{ n: number }>('select coalesce(max(n), 0)::float8 as n from led'))[0]?.n ?? 0
+    /** Who wrote last. */
+    const writer = async (): Promise<string | undefined> =>
+      (await database.query<{ node: string }>('select node from led order by n desc, seq desc limit 1'))[0]
+        ?.node
     const options = { roles: ['worker'], queues: { '*': false }, ...lease } as const
     await using namespace = await Namespace.make(ip as string, database.url)
     const takeovers: number[] = []
@@ -103,14 +105,13 @@ it.skipIf(ip === null)(
       lead: 'far',
       command: namespace.command,
     })
+    const { node: far } = (await remote.ready()) as { node: string }
     for (let round = 0; round < rounds; round++) {
-      const before = await newest()
-      await until(async () => (await newest()) > before, { label: 'the far one leads', deadlineMs: 60_000 })
-      const own = await newest()
+      await until(async () => (await writer()) === far, { label: 'the far one leads', deadlineMs: 60_000 })
       await using local = await startNode(database.url, { options, quiet: true, lead: 'far' })
       const from = performance.now()
       namespace.cut()
-      await until(async () => (await newest()) > own, { label: 'the near one leads', deadlineMs: 60_000 })
+      await until(async () => (await writer()) !== far, { label: 'the near one leads', deadlineMs: 60_000 })
       takeovers.push(performance.now() - from)
       namespace.heal()
       expect(await stopNode(local)).toBe(0)

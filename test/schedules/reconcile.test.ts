@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest'
-import type { ForgeNode } from '../../src/index.js'
+import { describe, expect, it, vi } from 'vitest'
+import { DuplicateName, type ForgeNode } from '../../src/index.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -32,6 +32,24 @@ const reconcile = () =>
   database.query<{ name: string; event: string; detail: string | null }>(
     'select * from forge.schedule_reconcile()',
   )
+
+describe('a name that is defined twice', () => {
+  it('is refused in production, also where a job has it, and replaced while one works on it', async () => {
+    const { forge, attach } = setup(database)
+    vi.stubEnv('NODE_ENV', 'production')
+    forge.cron('twice', yearly, { run })
+    forge.job('twice.job', { run })
+    expect(() => forge.cron('twice', '@daily', { run })).toThrow(DuplicateName)
+    expect(() => forge.cron('twice.job', '@daily', { run })).toThrow(DuplicateName)
+    vi.stubEnv('NODE_ENV', 'development')
+    forge.cron('twice', '0 0 1 2 *', { run })
+    await using node = await attach(options)
+    expect(await ruleOf(node, 'twice')).toBe('0 0 1 2 *')
+    forge.cron('twice', '0 0 1 3 *', { run })
+    await until(async () => (await ruleOf(node, 'twice')) === '0 0 1 3 *', { label: 'replaced' })
+    vi.unstubAllEnvs()
+  })
+})
 
 describe('what code defines', () => {
   it('is written down at the start, once, and says so', async () => {

@@ -96,6 +96,34 @@ export async function theNode(node: ForgeNode): Promise<void> {
   node.id = 'another'
 }
 
+export async function schedulesKnowTheirInput(node: ForgeNode): Promise<void> {
+  forge.cron('typed', '0 3 * * *', {
+    input: { days: 7 },
+    run(tick, job) {
+      expectTypeOf(tick.input).toEqualTypeOf<{ days: number }>()
+      expectTypeOf(tick.scheduledFor).toEqualTypeOf<Date>()
+      expectTypeOf(job.signal).toEqualTypeOf<AbortSignal>()
+    },
+  })
+  const sized = forge.job('sized', { run: (input: { size: number }) => input.size })
+  forge.cron(
+    'other',
+    { every: '15m' },
+    { job: sized, input: { size: 1 }, missed: { policy: 'all', limit: 5 } },
+  )
+  // @ts-expect-error neither run nor job
+  forge.cron('neither', '@daily', { timezone: 'UTC' })
+  // @ts-expect-error no such policy
+  forge.cron('policy', '@daily', { missed: 'some', run: () => {} })
+  // @ts-expect-error an hour has a unit
+  forge.cron('unit', { every: '1' }, { run: () => {} })
+  await node.crons.create('made', { at: new Date() }, { job: 'sized', by: 'ann' })
+  // @ts-expect-error what stands in a table has no function
+  await node.crons.create('made', '@daily', { run: () => {} })
+  expectTypeOf((await node.crons.get('typed'))?.next).toEqualTypeOf<Date | null | undefined>()
+  expectTypeOf(await node.crons.preview('typed')).toEqualTypeOf<readonly Date[]>()
+}
+
 export function errorsHaveCodes(error: unknown): ForgeErrorCode | null {
   if (error instanceof ForgeError) expectTypeOf(error.code).toEqualTypeOf<ForgeErrorCode>()
   if (!isForgeError(error)) return null
