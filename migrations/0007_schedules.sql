@@ -128,6 +128,9 @@ begin
       insert into schedule (name, origin, spec, hash, next_at) values (w.name, 'code', w.spec, w.hash, clock_timestamp())
       on conflict do nothing;
       continue when not found;
+      -- Under both names it would fire twice.
+      update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()), removed_at = clock_timestamp()
+      where schedule.name = w.renamed;
     elsif w.origin = 'runtime' then
       -- What people made stands until people delete it.
       event := 'conflict';
@@ -137,12 +140,15 @@ begin
       update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()),
              removed_at = case when coalesce(orphaned_at, clock_timestamp()) <= clock_timestamp() - grace
                                then clock_timestamp() end
-      where schedule.name = w.name returning case when removed_at is not null then 'removed' end into event;
+      where schedule.name = w.name and removed_at is null
+      returning case when removed_at is not null then 'removed' end into event;
+      continue when not found;
       continue when event is null;
     else
       -- What was due under the old rule and has not fired is looked for under the new one.
       update schedule set spec = w.spec, hash = w.hash, orphaned_at = null, removed_at = null,
-             rev = rev + 1, updated_at = clock_timestamp(), fault = null, failures = 0, held_until = null,
+             -- Offered again as it was, it is what the leader has looked at.
+             rev = rev + case when hash = w.hash and removed_at is null then 0 else 1 end, updated_at = clock_timestamp(), fault = null, failures = 0, held_until = null,
              planned = planned and hash = w.hash,
              next_at = case when hash = w.hash then next_at else least(next_at, clock_timestamp()) end
       where schedule.name = w.name and origin = 'code';
@@ -294,8 +300,9 @@ begin
   return query select m.name, m.at, 'fired', m.id from unnest(names, ats, made) as m(name, at, id);
 end $$;
 
--- Fires ticks that waited for the job of the one before, where that has ended; the same answer.
-create function schedule_release(under_term uuid)
+-- Fires ticks that waited for the job of the one before, where that has ended: one of each schedule, or of one; the
+-- same answer.
+create function schedule_release(under_term uuid, which text)
 returns table (name text, planned_at timestamptz, outcome text, job uuid)
 language plpgsql volatile set search_path from current as $$
 #variable_conflict use_variable
@@ -312,9 +319,10 @@ begin
   end if;
   for s in
     select c.* from schedule as c
-    where c.waiting > 0 and c.paused_at is null and c.removed_at is null
+    where c.waiting > 0 and c.paused_at is null and c.removed_at is null and (which is null or c.name = which)
+      and (c.held_until is null or c.held_until <= clock_timestamp())
       and not exists (select from job as j where j.id = c.last_job)
-    order by c.name limit 100 for no key update skip locked
+    order by c.last_at limit 100 for no key update skip locked
   loop
     select t.planned_at into next from schedule_tick as t
     where t.schedule = s.name and t.outcome = 'waiting' order by t.planned_at limit 1;

@@ -87,9 +87,11 @@ export class MainLoopPulse implements Beater {
       // A session does not tell when its connection breaks: terms alone decide.
       const terms = [this.#wanted, false, this.#times.termMs]
       const values = [nodeId, epoch, this.#times.leaseMs, mayExpire, ...terms, this.#load, this.#serves]
+      const sent = [this.#load, this.#serves]
       const [row] = await this.#session.run(beat, values)
       if (!row) return false
-      this.#load = this.#serves = null
+      if (this.#load === sent[0]) this.#load = null
+      if (this.#serves === sent[1]) this.#serves = null
       if (!whole) this.#contactSince = sentAt
       this.#contactLast = sentAt
       const renewed = row.renewed === 1

@@ -28,7 +28,7 @@ export const dueSchedules = statement<DueRow>(
          floor(${ms('clock.now')}) as now_ms,
          (select ${ms('(look_at - clock.now)')} from ${s}.schedule
            where look_at > clock.now order by look_at limit 1) as in_ms,
-         exists (select from ${s}.schedule where waiting > 0) as waiting
+         exists (select from ${s}.schedule where waiting > 0 and paused_at is null and removed_at is null) as waiting
   from clock left join lateral (
     select name, spec, rev, next_at, planned, last_at from ${s}.schedule
     where look_at <= clock.now order by look_at limit $1) as d on true`,
@@ -47,19 +47,32 @@ export const fireTicks = statement<FiredRow>(
   (s) => `select name, planned_at, outcome, job from ${s}.schedule_fire($1, $2)`,
 )
 
-/** The ticks of a schedule ($1) could not be made ($2 why): it is looked at again after 1 s, and in the end every minute. */
-export const holdSchedule = statement(
+/**
+ * The ticks of a schedule ($1), as it was looked at ($3 its rev), could not be made ($2 why): it is looked at again after
+ * 1 s, and in the end every minute. Gives the milliseconds until then; no row: it was changed meanwhile.
+ */
+export const holdSchedule = statement<{ ms: number }>(
   'forge_hold_schedule',
   (s) => `
   update ${s}.schedule set fault = left($2, 1000), failures = failures + 1,
          held_until = clock_timestamp() + least(60, power(2, least(failures, 10))) * interval '1 s'
-  where name = $1`,
+  where name = $1 and rev = $3
+  returning ${ms('(held_until - clock_timestamp())')} as ms`,
 )
 
-/** $1 the leader's term. */
+/** $1 the leader's term, $2 a schedule, or null for all. */
 export const releaseTicks = statement<FiredRow>(
   'forge_release_ticks',
-  (s) => `select name, planned_at, outcome, job from ${s}.schedule_release($1)`,
+  (s) => `select name, planned_at, outcome, job from ${s}.schedule_release($1, $2)`,
+)
+
+/** Schedules with ticks that wait for a job to end, 100 at most. */
+export const waitingSchedules = statement<{ name: string; rev: string }>(
+  'forge_waiting_schedules',
+  (s) => `
+  select name, rev::text as rev from ${s}.schedule
+  where waiting > 0 and paused_at is null and removed_at is null
+    and (held_until is null or held_until <= clock_timestamp()) order by last_at limit 100`,
 )
 
 /** What the code of a node ($1) defines: names ($2), hashes ($3) and specs ($4, a JSON list). */
@@ -193,7 +206,8 @@ export const updateSchedule = statement<{ name: string }>(
   'forge_update_schedule',
   (s) => `
   with done as (
-    update ${s}.schedule set spec = $4, hash = $5, rev = rev + 1, planned = false, fault = null, held_until = null, updated_at = clock_timestamp(),
+    update ${s}.schedule set spec = $4, hash = $5, rev = rev + 1, planned = false, fault = null, failures = 0, held_until = null,
+           updated_at = clock_timestamp(),
            next_at = least(next_at, clock_timestamp())
     where name = $1 and origin = 'runtime' returning name
   ), noted as (${noting(s, 'changed')})
@@ -206,6 +220,9 @@ export const deleteSchedule = statement<{ name: string }>(
   (s) => `
   with done as (
     delete from ${s}.schedule where name = $1 and (origin = 'runtime' or removed_at is not null) returning name
+  ), left_over as (
+    update ${s}.schedule_tick set outcome = 'skipped'
+    where schedule = $1 and outcome = 'waiting' and exists (select from done)
   ), noted as (${noting(s, 'deleted')})
   select name from done`,
 )
@@ -228,7 +245,10 @@ export const resumeSchedule = statement<{ name: string }>(
     select name, paused_at from ${s}.schedule where name = $1 and removed_at is null for update
   ), done as (
     update ${s}.schedule as c set paused_at = null, paused_by = null, paused_reason = null, rev = rev + 1, planned = false,
-           next_at = case when next_at is null then null else clock_timestamp() end
+           fault = null, failures = 0, held_until = null,
+           next_at = case when next_at is null then null
+                          when (c.spec->'rule'->>'atMs')::float8 / 1000 <= extract(epoch from clock_timestamp()) then null
+                          else clock_timestamp() end
     from before where c.name = before.name and before.paused_at is not null returning c.name
   ), noted as (${noting(s, 'resumed')})
   select name from before`,

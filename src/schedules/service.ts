@@ -55,11 +55,12 @@ export class SchedulesService implements Service {
 
   async start(): Promise<void> {
     const { runtime, registry, cluster, leads } = this.#parts
-    await this.#offer()
+    // First of all: what is defined meanwhile is offered next.
     this.#offs.push(registry.onChange(() => this.#offerSoon()))
+    await this.#offer()
     this.#offs.push(runtime.news.on(leaseLost, () => this.#offerSoon(true)))
     if (!leads) return
-    this.#offs.push(runtime.signals.subscribe(changedTopic, () => this.#ticker.wake()))
+    this.#offs.push(runtime.signals.subscribe(changedTopic, () => this.#onChanged()))
     this.#post = cluster.lead('scheduler', async ({ term, signal }) => {
       await Promise.all([this.#ticker.lead({ term, signal }), this.#keepHouse(signal)])
     })
@@ -75,6 +76,12 @@ export class SchedulesService implements Service {
   /** For the maintenance leader. */
   get chores(): readonly Chore[] {
     return [{ name: 'ticks', everyMs: pruneMs, work: () => this.#prune() }]
+  }
+
+  #onChanged(): void {
+    // One that was deleted may have kept a definition of code out.
+    this.#offersSeen = ''
+    this.#ticker.wake()
   }
 
   /** What the leader does beside firing. */

@@ -226,7 +226,13 @@ function readJob(name: string, job: unknown): string {
 
 function readName(value: unknown, name: string): string | null {
   if (value === undefined) return null
-  if (typeof value === 'string' && value.length >= 1 && Buffer.byteLength(value) <= 200) return value
+  if (
+    typeof value === 'string' &&
+    value.length >= 1 &&
+    Buffer.byteLength(value) <= 200 &&
+    !value.includes('\0')
+  )
+    return value
   throw invalidOption(name, 'must be text of 1 to 200 bytes')
 }
 

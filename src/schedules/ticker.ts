@@ -2,17 +2,27 @@ import type { Leading } from '../cluster/index.js'
 import { isConnectionError, messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { type Plan, planTicks } from './plan.js'
-import { type DueRow, dueSchedules, type FiredRow, fireTicks, holdSchedule, releaseTicks } from './queries.js'
+import {
+  type DueRow,
+  dueSchedules,
+  type FiredRow,
+  fireTicks,
+  holdSchedule,
+  releaseTicks,
+  waitingSchedules,
+} from './queries.js'
 
 type Due = DueRow & { readonly name: string }
 
 /** Looked at in one go; a full one is followed by the next at once. */
 const dueMax = 500
-/** Looked at least so often: hints may be lost. */
-const pollMs = 60_000
+/** Looked at least so often: hints may be lost, and what is found so is still on time. */
+const pollMs = 10_000
 /** While ticks wait for jobs to end. */
 const waitingMs = 1_000
 const againMs = 1_000
+/** After ticks that had waited: the next of them may be free as soon as its job has ended. */
+const releasedMs = 100
 /** Ticks in one statement, or those of one schedule. */
 const ticksMax = 200
 /** Working out what was missed may take long: others get their turn. */
@@ -24,6 +34,8 @@ export class Ticker {
   readonly #fired: (rows: readonly FiredRow[]) => void
   #wake: (() => void) | null = null
   #woken = false
+  /** Milliseconds until the first is tried again of those that could not be made. */
+  #heldMs = Number.POSITIVE_INFINITY
 
   /** `fired`: told after the commit. */
   constructor(runtime: Runtime, fired: (rows: readonly FiredRow[]) => void) {
@@ -52,17 +64,28 @@ export class Ticker {
   async #round(term: string, signal: AbortSignal): Promise<number> {
     const { clock, db } = this.#runtime
     const beganMs = clock.monotonicMs()
+    this.#heldMs = Number.POSITIVE_INFINITY
     const rows = await db.control.run(dueSchedules, [dueMax])
     const [{ now_ms: nowMs, in_ms: inMs, waiting }] = rows as [DueRow]
     const due = rows.filter((row): row is Due => row.name !== null)
     const plans = await this.#plan(due, nowMs, signal)
     if (signal.aborted) return 0
-    for (const part of portions(plans)) if (!signal.aborted) this.#fired(await this.#fire(term, part))
-    if (waiting) this.#fired(await db.control.run(releaseTicks, [term]))
+    let waits = waiting
+    for (const part of portions(plans)) {
+      if (signal.aborted) return 0
+      const rows = await this.#fire(term, part)
+      waits ||= rows.some(({ outcome }) => outcome === 'waiting')
+      this.#fired(rows)
+    }
+    const released = waiting ? await this.#release(term) : []
+    this.#fired(released)
     if (due.length === dueMax) return 0
     const nexts = plans.flatMap(({ plan }) => (plan.nextMs === null ? [] : [plan.nextMs - nowMs]))
-    const nextMs = Math.min(inMs ?? pollMs, ...nexts) - (clock.monotonicMs() - beganMs)
-    return Math.max(1, Math.ceil(Math.min(nextMs, waiting ? waitingMs : pollMs)))
+    const nextMs = Math.min(inMs ?? pollMs, this.#heldMs, ...nexts) - (clock.monotonicMs() - beganMs)
+    return Math.max(
+      1,
+      Math.ceil(Math.min(nextMs, released.length > 0 ? releasedMs : waits ? waitingMs : pollMs)),
+    )
   }
 
   async #plan(due: readonly Due[], nowMs: number, signal: AbortSignal): Promise<Planned[]> {
@@ -76,7 +99,7 @@ export class Ticker {
         plans.push({ row, plan: planTicks({ name, spec, nextMs, planned, lastMs }, nowMs) })
       } catch (error) {
         // A zone that this machine does not know, for example.
-        await this.#hold(row.name, error)
+        await this.#hold(row, error)
       }
       if (clock.monotonicMs() < untilMs) continue
       await new Promise((turn) => setImmediate(turn))
@@ -94,7 +117,7 @@ export class Ticker {
       if (isConnectionError(error) || termOver(error)) throw error
       const [first] = plans as [Planned]
       if (plans.length === 1) {
-        await this.#hold(first.row.name, error)
+        await this.#hold(first.row, error)
         return []
       }
     }
@@ -103,9 +126,30 @@ export class Ticker {
     return rows
   }
 
-  async #hold(name: string, error: unknown): Promise<void> {
+  /** One that cannot be released must not keep the others either. */
+  async #release(term: string): Promise<FiredRow[]> {
+    const { db } = this.#runtime
+    try {
+      return await db.control.run(releaseTicks, [term, null])
+    } catch (error) {
+      if (isConnectionError(error) || termOver(error)) throw error
+    }
+    const rows: FiredRow[] = []
+    for (const schedule of await db.control.run(waitingSchedules)) {
+      try {
+        rows.push(...(await db.control.run(releaseTicks, [term, schedule.name])))
+      } catch (error) {
+        if (isConnectionError(error) || termOver(error)) throw error
+        await this.#hold(schedule, error)
+      }
+    }
+    return rows
+  }
+
+  async #hold({ name, rev }: Pick<Due, 'name' | 'rev'>, error: unknown): Promise<void> {
     this.#runtime.log.error(`forge: schedule '${name}' cannot fire: ${messageOf(error)}`)
-    await this.#runtime.db.control.run(holdSchedule, [name, messageOf(error)])
+    const [held] = await this.#runtime.db.control.run(holdSchedule, [name, messageOf(error), rev])
+    this.#heldMs = Math.min(this.#heldMs, held?.ms ?? 0)
   }
 
   async #sleep(ms: number, signal: AbortSignal): Promise<void> {

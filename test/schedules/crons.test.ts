@@ -63,6 +63,15 @@ describe('a schedule that is made at run time', () => {
     node = await bundle.attach({ lease: { ms: 1_200, renewMs: 300 } })
   })
 
+  it('takes along the ticks that wait when it is deleted', async () => {
+    await node.crons.create('left', yearly, { job: 'work', overlap: 'queue' })
+    await database.query(
+      `insert into forge.schedule_tick (schedule, planned_at, outcome) values ('left', now() - interval '1 h', 'waiting')`,
+    )
+    await node.crons.delete('left')
+    expect((await node.crons.ticks('left')).map(({ outcome }) => outcome)).toEqual(['skipped'])
+  })
+
   it.each<[string, ScheduleRule, Record<string, unknown>, string, string]>([
     ['code', yearly, { job: 'work' }, 'FORGE_SCHEDULE_EXISTS', "'code'"],
     ['bad', '0 25 * * *', { job: 'work' }, 'FORGE_CRON_INVALID', 'position 3 (hour)'],
@@ -214,6 +223,20 @@ describe('pause and resume', () => {
       ['resumed', 'bob'],
       ['paused', null],
     ])
+  })
+
+  it('leave out a single date that has passed meanwhile', async () => {
+    await node.crons.create(
+      'appointment',
+      { at: new Date(Date.now() + 400) },
+      { job: 'work', missed: 'last' },
+    )
+    await node.crons.pause('appointment')
+    const due = Date.now() + 700
+    await until(() => Date.now() > due, { label: 'its time has passed' })
+    await node.crons.resume('appointment')
+    expect(await node.crons.get('appointment')).toMatchObject({ state: 'finished', last: null })
+    await node.crons.delete('appointment')
   })
 
   it('are refused for what is not there', async () => {

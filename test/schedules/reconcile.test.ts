@@ -113,6 +113,8 @@ describe('what code defines', () => {
     await old.stop()
     const young = await version({ 'name.new': '0 0 4 1 *' })
     expect(young.heard).toContain("forge: schedule 'name.new' is new, and says what 'name.old' said")
+    // Under both names it would fire twice.
+    expect(await young.crons.get('name.old')).toMatchObject({ state: 'removed' })
     expect((await young.crons.events('name.new'))[0]).toMatchObject({
       event: 'renamed',
       reason: 'renamed from name.old',

@@ -240,6 +240,39 @@ describe('what may be fired', () => {
     await until(async () => (await node.crons.get('broken'))?.fault === null, { label: 'no fault is shown' })
   })
 
+  it('is tried again soon, though nothing else is due: one that could not be made is still on time', async () => {
+    const { forge, attach } = setup(database)
+    await using node = await attach(options)
+    await database.query(`delete from forge.schedule`)
+    forge.cron('single', { at: new Date(Date.now() + 300) }, { job: 'single.job' })
+    await until(async () => (await node.crons.get('single'))?.fault, { label: 'at fault' })
+    forge.job('single.job', { run: () => null })
+    await until(async () => (await ticksOf('single'))[0]?.outcome === 'fired', {
+      label: 'fired',
+      deadlineMs: 8_000,
+    })
+  })
+
+  it('is released one by one when one of those that wait cannot be', async () => {
+    const { forge, attach } = setup(database)
+    let release: () => void = () => {}
+    const gate = new Promise<void>((resolve) => (release = resolve))
+    for (const name of ['stuck.a', 'stuck.b']) forge.cron(name, never, { overlap: 'queue', run: () => gate })
+    await using node = await attach(options)
+    for (const name of ['stuck.a', 'stuck.b']) {
+      await node.crons.trigger(name)
+      expect((await node.crons.trigger(name)).outcome).toBe('waiting')
+    }
+    await database.query(
+      `update forge.schedule set spec = jsonb_set(spec, '{job}', '"nobody.has.it"') where name = 'stuck.a'`,
+    )
+    release()
+    const outcomes = async (name: string) => (await ticksOf(name)).map(({ outcome }) => outcome)
+    await until(async () => (await outcomes('stuck.b')).join() === 'fired,fired', { label: 'the sound one' })
+    expect(await outcomes('stuck.a')).toEqual(['fired', 'waiting'])
+    expect((await node.crons.get('stuck.a'))?.fault).toContain('nobody.has.it')
+  })
+
   it('comes from one node of several, and from the next when that one stops, with no tick lost or doubled', async () => {
     const bundles = [setup(database), setup(database), setup(database)]
     const seen: number[] = []
