@@ -121,6 +121,8 @@ class StoredCrons {
     }
     const { outcome, job, planned_at: planned, standing, standing_job } = row
     if (job) made([job])
+    // Somebody is to look whether its time has come.
+    if (outcome === 'waiting') this.#tell(name)
     return outcome === null
       ? { planned, created: false, outcome: standing ?? 'fired', job: standing_job }
       : { planned, created: outcome === 'fired', outcome, job }
