@@ -13,8 +13,19 @@ function start(task: string, env: Readonly<Record<string, string>> = {}): NodePr
 
 const hasIds = (message: unknown): message is { ids: { id: string }[] } => 'ids' in (message as object)
 
+/** Says what a session that stays is doing. */
 const nothingIsLeft = () =>
-  until(async () => (await forgeConnections(database)).length === 0, { label: 'no connection is left' })
+  until(
+    async () => {
+      const left = await database.query(
+        `SELECT application_name, state, wait_event_type, wait_event, left(query, 200) AS query, now() - query_start AS since
+           FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'forge:%'`,
+      )
+      if (left.length > 0) throw new Error(JSON.stringify(left))
+      return true
+    },
+    { label: 'no connection is left' },
+  )
 
 const countOf = (text: string, part: string) => text.split(part).length - 1
 
