@@ -1,17 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createForge, type ForgeNode, type Role } from '../../src/index.js'
-import { checkHistory } from '../../src/testing/index.js'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { createForge, type ForgeNode } from '../../src/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
-import { fromDebian } from './debian.js'
-import { startNode, stopNode } from './nodes.js'
-import { installRecorder, readRecording } from './recorder.js'
-import type { ChaosInput } from './worker.js'
 
-/* A server, a role or a clock that is not as one would wish. */
+/* A server or a role that is not as one would wish. */
 const database = useDatabase()
 const role = `chaos_${randomBytes(4).toString('hex')}`
 const password = randomBytes(12).toString('hex')
@@ -123,95 +118,4 @@ it('runs jobs for a role with a statement_timeout of 50 ms and a serializable de
   await blocker.end()
   expect(await (await waiting).result({ timeout: '20s' })).toBe(42)
   expect(await node.jobs.counts()).toMatchObject({ completed: 331 + 4, discarded: 0 })
-})
-
-const faketime = fromDebian('faketime', [
-  '/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1',
-  '/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1',
-])
-
-describe.skipIf(faketime === null)('with clocks that are five minutes apart', () => {
-  it('starts nothing early and loses nothing', async () => {
-    await installRecorder(database.query)
-    const lease = { ms: 3_000, renewMs: 500 }
-    const before = await database.query('select now() as at')
-    const fakes = ['+5m', '-5m'].map((FAKETIME) => ({
-      LD_PRELOAD: faketime as string,
-      FAKETIME,
-      FAKETIME_DONT_FAKE_MONOTONIC: '1',
-    }))
-    const orders = { produceMs: 40, delayMs: 1_500, ticks: true }
-    // Whoever fires schedules has a clock that is wrong, one way or the other.
-    const rolesOf = (env: object) =>
-      (Object.keys(env).length > 0 ? ['worker', 'scheduler'] : ['worker']) as Role[]
-    const nodes = await Promise.all(
-      [{}, ...fakes].map((env) =>
-        startNode(database.url, { ...orders, env, options: { roles: rolesOf(env), lease } }),
-      ),
-    )
-    await using stack = new AsyncDisposableStack()
-    for (const node of nodes) stack.use(node)
-    const clocks = nodes.map(({ messages }) => (messages[0] as { wallMs: number }).wallMs)
-    expect(Math.max(...clocks) - Math.min(...clocks)).toBeGreaterThan(9 * 60_000)
-
-    const forge = createForge()
-    const work = forge.job('chaos', { run: (input: ChaosInput) => input.ms })
-    await using gateway = await forge.attach(null, database.pool(), { roles: ['gateway'], logger: false })
-    const enqueued: { id: string; acked: boolean }[] = []
-    for (const how of ['throw', 'snooze', 'transaction', 'return'] as const)
-      for (let n = 0; n < 10; n++) {
-        const { id } = await work.enqueue({ ms: 5, how }, { delay: '1s' })
-        enqueued.push({ id, acked: true })
-      }
-    await pause(2_000)
-    // Whichever leads gives up; the other one's clock is wrong the other way.
-    const leaderId = (await gateway.cluster.leader('scheduler'))?.node ?? ''
-    await gateway.cluster.drain(leaderId)
-    await until(
-      async () => ![leaderId, undefined].includes((await gateway.cluster.leader('scheduler'))?.node),
-      {
-        label: 'the other one leads',
-      },
-    )
-    await pause(2_000)
-    const seen = await gateway.cluster.nodes()
-    const off = seen.map(({ load }) => Math.round((load?.clockMs ?? 0) / 60_000) || 0).sort((a, b) => a - b)
-    expect(off).toEqual([-5, 0, 0, 5])
-    expect(await gateway.health()).toMatchObject({ ready: true })
-    await Promise.all(nodes.map((node) => node.send({ kind: 'quiet' })))
-    const left = async (): Promise<unknown> => (await database.query('select from forge.job limit 1'))[0]
-    await until(async () => !(await left()), { deadlineMs: 30_000, label: 'all jobs ended' })
-    expect(await Promise.all(nodes.map(stopNode))).toEqual([0, 0, 0])
-
-    for (const { messages } of nodes)
-      for (const message of messages)
-        if ((message as { kind?: string }).kind === 'enqueued')
-          enqueued.push(message as { id: string; acked: boolean })
-    const recording = await readRecording(database.query, enqueued)
-    const ids = new Set(enqueued.map(({ id }) => id))
-    const verdict = checkHistory(
-      recording.events.filter(({ job }) => ids.has(job)),
-      { attemptsMax: 2 },
-    )
-    expect(verdict.ok, verdict.summary).toBe(true)
-    expect(recording).toMatchObject({ deadClaims: 0, crashes: 0 })
-    const [times] = await database.query<{ early: number; late_ms: number; ran: number }>(
-      `select count(*) filter (where claimed_at < run_at)::int as early, count(*)::int as ran,
-              (max(extract(epoch from claimed_at - run_at)) * 1000)::float8 as late_ms
-       from forge.job_history where created_at > $1`,
-      [before[0]?.at],
-    )
-    process.stdout.write(
-      `clocks: ${times?.ran} delayed jobs, none early, at most ${times?.late_ms.toFixed(0)} ms late\n`,
-    )
-    const ticks = await database.query<{ at: number; early: boolean; outcome: string }>(
-      `select extract(epoch from planned_at)::float8 as at, fired_at < planned_at as early, outcome
-       from forge.schedule_tick where schedule = 'chaos.tick' order by planned_at`,
-    )
-    expect(ticks.length).toBeGreaterThan(4)
-    expect(ticks.filter(({ early, outcome }) => early || outcome !== 'fired')).toEqual([])
-    expect(ticks.filter(({ at }, n) => n > 0 && at - (ticks[n - 1]?.at ?? 0) !== 1)).toEqual([])
-    expect(times).toMatchObject({ early: 0, ran: enqueued.length + ticks.length })
-    expect(times?.late_ms).toBeLessThan(10_000)
-  })
 })

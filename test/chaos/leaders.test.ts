@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { beforeAll, expect, it } from 'vitest'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
@@ -35,6 +36,9 @@ const lockHolder = `select pg_terminate_backend(pid) from pg_locks where locktyp
 
 const reconnects = 'connection of the lock ended'
 
+/** How long SIGSTOP lasts at least; it lasts until somebody else leads in any case. */
+const stoppedMs = long ? 30_000 : 0
+
 /** What befalls the leader, and how it is mended. */
 type Fault = (fleet: Fleet, at: number) => Promise<() => Promise<void>>
 
@@ -45,7 +49,11 @@ const faults: Readonly<Record<string, Fault>> = {
   },
   SIGSTOP: async (fleet, at) => {
     fleet.members[at]?.node.pause()
-    return async () => fleet.members[at]?.node.resume()
+    const since = performance.now()
+    return async () => {
+      await pause(Math.max(0, stoppedMs - (performance.now() - since)))
+      fleet.members[at]?.node.resume()
+    }
   },
   // The pulse goes on in its thread, and must give the role up for a main loop that stands still.
   'blocked event loop': async (fleet, at) => {

@@ -54,10 +54,10 @@ it(
   async () => {
     const options = { roles: ['worker', 'scheduler'], lease } as const
     await using fleet = await Fleet.start({ url: database.url, size, options, quiet: true, ticks: true })
-    const firstTerm = (await until(leader, { label: 'somebody leads' }))?.n ?? 0
+    const firstTerm = (await until(leader, { label: 'somebody leads' })).n
     for (let round = 0; round < roundsEach; round++)
       for (const [name, fault] of Object.entries(faults)) {
-        const before = (await until(leader, { label: 'somebody leads', deadlineMs: 60_000 })) as Leader
+        const before = await until(leader, { label: 'somebody leads', deadlineMs: 60_000 })
         const at = await fleet.indexOf(before.node)
         const [{ ms }] = (await database.query<{ ms: number }>(
           `select (1000 - extract(milliseconds from clock_timestamp())::float8::int % 1000) as ms`,
@@ -72,7 +72,7 @@ it(
           if (name !== lockEnds) throw error
         })
       }
-    const terms = ((await until(leader, { label: 'somebody leads' })) as Leader).n - firstTerm
+    const terms = (await until(leader, { label: 'somebody leads' })).n - firstTerm
     await pause(1_500)
     const stopped = await fleet.stop()
     expect(stopped).toEqual(Array.from({ length: size }, () => 0))

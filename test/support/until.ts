@@ -16,7 +16,7 @@ const pollMs = 20
 export async function until<T>(
   fn: () => T | Promise<T>,
   { deadlineMs = 10_000, label }: UntilOptions,
-): Promise<T> {
+): Promise<NonNullable<T>> {
   const since = performance.now()
   let cause: unknown
   for (;;) {
