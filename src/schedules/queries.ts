@@ -269,7 +269,7 @@ export const triggerSchedule = statement<TriggeredRow>(
   (s) => `select outcome, job, planned_at, standing, standing_job from ${s}.schedule_trigger($1, $2, $3, $4)`,
 )
 
-/** Ticks and events that are older than $1 ms, so many at a time ($2). */
+/** Ticks and events that are older than $1 ms, so many at a time ($2). Ids of events rise with their time. */
 export const pruneTicks = statement<{ n: number }>(
   'forge_prune_ticks',
   (s) => `
@@ -279,8 +279,8 @@ export const pruneTicks = statement<{ n: number }>(
       where planned_at < clock_timestamp() - $1 * interval '1 ms' and outcome <> 'waiting' order by planned_at limit $2))
     returning 1
   ), events as (
-    delete from ${s}.schedule_event where id in (
-      select id from ${s}.schedule_event where at < clock_timestamp() - $1 * interval '1 ms' order by id limit $2)
+    delete from ${s}.schedule_event where at < clock_timestamp() - $1 * interval '1 ms' and id in (
+      select id from ${s}.schedule_event order by id limit $2)
   )
   select count(*)::int as n from old`,
 )
