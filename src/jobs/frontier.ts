@@ -24,7 +24,10 @@ export interface Plan {
  * so that of two jobs that came at the same time the more urgent is the first.
  */
 const slackMin = 3
-/** Lanes may turn out to be shorter than they were: the room is shared out so many times, and a claim ends when it is full. */
+/**
+ * Lanes may turn out to be shorter than they were: the room is shared out so many times, and a claim ends when it is full.
+ * More often where those of the last claim were: at the end of a backlog many lanes hold a few jobs each.
+ */
 const sharesOfRoom = 2
 /** In one claim. */
 const lanesMax = 100
@@ -50,6 +53,8 @@ export class Frontier {
   #lanes = new Map<number, LaneState>()
   /** By queue: how many seconds behind the most urgent job a claim takes others. */
   readonly #slack = new Map<string, number>()
+  /** By queue: how many times more the lanes of the last claim were known to hold than they held. */
+  readonly #excess = new Map<string, number>()
   #sweepMs = sweepMsMin
   /** When lanes were last swept in passing. */
   #passedMs = Number.NEGATIVE_INFINITY
@@ -101,7 +106,8 @@ export class Frontier {
     if (first === Number.POSITIVE_INFINITY)
       return { queue, n, first, readings: this.#looks(states.slice(0, lanesMax), nowMs) }
     const far = first + (this.#slack.get(queue) ?? slackMin)
-    const { reads, until } = shareOut(states, far, n)
+    const room = n * sharesOfRoom * (this.#excess.get(queue) ?? 1)
+    const { reads, until } = shareOut(states, { far, n, room })
     const readings = reads.map((each, at) =>
       this.#reading(states[at] as LaneState, { reads: each, until }, nowMs),
     )
@@ -143,15 +149,18 @@ export class Frontier {
     /** The last due that was taken at all, and the first behind which a lane may hold more than was taken of it. */
     let last = Number.NEGATIVE_INFINITY
     let behind = Number.POSITIVE_INFINITY
+    let known = 0
     for (const [at, { reading, ...one }] of each.entries()) {
       const state = this.#lanes.get(reading.lane.id)
       if (!state) continue
       const reached = at <= end || reading.reads === 0
       if (reached) endReading(state, reading, { ...one, cut: at === end })
       else forgetReading(state, reading)
+      if (reached) known += at === end ? one.took : reading.reads
       last = Math.max(last, one.last?.due ?? last)
       if (reading.reads > 0 && one.took >= reading.reads) behind = Math.min(behind, one.last?.due ?? behind)
     }
+    this.#excess.set(queue, Math.max(1, known / Math.max(1, n - room)))
     if (last > behind + slackMin) this.#slack.set(queue, slackMin)
     else if (room > 0 && behind === Number.POSITIVE_INFINITY) this.#reach(queue, first)
   }
@@ -206,12 +215,15 @@ const everything = (reads: number) => ({ reads, until: Number.POSITIVE_INFINITY 
  * left over of the first. Behind those that would fill the claim come some more, in case they do not; of them it takes
  * nothing that is due later.
  */
-function shareOut(states: readonly LaneState[], far: number, n: number): { reads: number[]; until: number } {
+function shareOut(
+  states: readonly LaneState[],
+  { far, n, room }: { readonly far: number; readonly n: number; readonly room: number },
+): { reads: number[]; until: number } {
   const reads: number[] = []
   let left = n
   let until = far
   for (const { bound, depth } of states) {
-    if (reads.length === lanesMax || left <= n - sharesOfRoom * n || bound > until) break
+    if (reads.length === lanesMax || left <= n - room || bound > until) break
     // The first that does not fit bounds what the others give.
     if (left <= 0) until = Math.min(until, bound + slackMin)
     reads.push(Math.min(n, depth))

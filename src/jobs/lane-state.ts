@@ -54,7 +54,7 @@ export interface LaneState {
   sweptMs: number
 }
 
-const depthFirst = 8
+const depthFirst = 32
 const depthMin = 2
 const depthMax = 500
 /** A lane that has more, due later than the claim reached, keeps so much of its depth. */
