@@ -120,10 +120,11 @@ const lists = ({ lanes, lasts }: Pick<Claiming, 'lanes' | 'lasts'>): string => `
 
 /** What comes next in lanes of which less was taken than asked for: the statement's own jobs, all due by `until`, still look available. */
 const nexts = (s: string): string => `
+  mine as (select lane, count(*) as n, max(due) as due from taken group by lane),
   ahead as (
     select concat('[', string_agg(concat(served.lane, ',', date_part('epoch', next.due), ',"', next.id, '"'), ','), ']') as nexts
     from served
-    left join (select lane, count(*) as n from taken group by lane) as mine on mine.lane = served.lane
+    left join mine on mine.lane = served.lane
     cross join lateral (
       select job.due, job.id from ${s}.job
       where ${fromPosition} and job.due > to_timestamp(served.until)
@@ -149,8 +150,7 @@ const ofOneLane: Claiming = {
 
 const ofLanes: Claiming = {
   lanes: `string_agg(lane::text, ',')`,
-  lasts: `(select concat('[', string_agg(concat_ws(',', lane, date_part('epoch', due)), ','), ']')
-             from (select lane, max(due) as due from taken group by lane) as each)`,
+  lasts: `(select concat('[', string_agg(concat_ws(',', lane, date_part('epoch', due)), ','), ']') from mine)`,
   nexts,
 }
 
