@@ -109,10 +109,12 @@ begin
     )
     select coalesce(s.name, wanted.name) as name, wanted.hash, wanted.spec, s.origin, s.hash as old_hash,
            s.orphaned_at, s.removed_at,
-           case when s.name is null then (
-             select gone.name from schedule as gone
-             where gone.origin = 'code' and gone.hash = wanted.hash
-               and not exists (select from offered where offered.name = gone.name) limit 1) end as renamed
+           -- One that nobody defines any more, and one new name that says the same: where either is not alone, nobody
+           -- knows which became which.
+           case when s.name is null and count(*) filter (where s.name is null) over (partition by wanted.hash) = 1 then (
+             select case when count(*) = 1 then min(gone.name) end from schedule as gone
+             where gone.origin = 'code' and gone.hash = wanted.hash and gone.removed_at is null
+               and not exists (select from offered where offered.name = gone.name)) end as renamed
     from wanted full join schedule as s on s.name = wanted.name
     where s.name is null
        or (wanted.name is not null and s.origin = 'runtime')
@@ -128,8 +130,9 @@ begin
       insert into schedule (name, origin, spec, hash, next_at) values (w.name, 'code', w.spec, w.hash, clock_timestamp())
       on conflict do nothing;
       continue when not found;
-      -- Under both names it would fire twice.
-      update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()), removed_at = clock_timestamp()
+      -- Under both names it would fire twice. That it is the same is a guess, so the new one inherits nothing: a pause least of all.
+      update schedule_tick set outcome = 'skipped' where schedule = w.renamed and outcome = 'waiting';
+      update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()), removed_at = clock_timestamp(), waiting = 0
       where schedule.name = w.renamed;
     elsif w.origin = 'runtime' then
       -- What people made stands until people delete it.
@@ -336,7 +339,7 @@ begin
   end loop;
   if names = '{}' then return; end if;
   made := schedule_make(names, ats, array_fill(null::timestamptz, array[cardinality(names)]), specs);
-  update schedule as c set waiting = c.waiting - 1, last_job = m.id
+  update schedule as c set waiting = c.waiting - 1, last_job = m.id, fault = null, failures = 0, held_until = null
     from unnest(names, made) as m(name, id) where c.name = m.name;
   return query select m.name, m.at, 'fired', m.id from unnest(names, ats, made) as m(name, at, id);
 end $$;
@@ -353,7 +356,8 @@ begin
   select * into s from schedule as c
   where c.name = wanted and c.paused_at is null and c.removed_at is null for no key update;
   if not found then return; end if;
-  planned_at := coalesce(as_of, clock_timestamp());
+  -- A caller whose clock is ahead does not take the place of a tick that is still to come.
+  planned_at := least(as_of, clock_timestamp());
   outcome := schedule_tick_note(s, planned_at, false, false, by, reason);
   if outcome is null then
     select t.outcome, t.job into standing, standing_job from schedule_tick as t

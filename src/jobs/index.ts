@@ -15,6 +15,7 @@
  */
 export type { Changed, ChangeOptions, EndOptions, Refused, RescheduleOptions } from './change.js'
 export { JobRegistry, type JobSettings, readDefinition, readPriority, type RetryOptions } from './define.js'
+export { checkName } from './names.js'
 export type { EnqueueOptions, EnqueueReason } from './enqueue.js'
 export type { Explanation } from './explain.js'
 export {

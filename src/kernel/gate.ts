@@ -245,7 +245,8 @@ export function storable(text: string): string {
   return isStorable(text) ? text : text.replace(unstorableAll, '\uFFFD')
 }
 
-const isStorable = (text: string): boolean => text.isWellFormed() && !text.includes('\0')
+/** Whether PostgreSQL can hold this text: no U+0000, no half of a surrogate pair. */
+export const isStorable = (text: string): boolean => text.isWellFormed() && !text.includes('\0')
 
 /** The first `max` characters of storable text. */
 export function storableText(value: unknown, max: number): string {

@@ -19,7 +19,7 @@ export {
   NotAttached,
   undone,
 } from './errors.js'
-export { encodeForgiving, encodeStrict, storable, storableText } from './gate.js'
+export { encodeForgiving, encodeStrict, isStorable, storable, storableText } from './gate.js'
 export { idFactory, isUuid, mixIds, randomId } from './ids.js'
 export { startAll, stopAll, type Service } from './lifecycle.js'
 export { quietLogger, silentLogger, type Logger } from './log.js'

@@ -72,7 +72,8 @@ export const waitingSchedules = statement<{ name: string; rev: string }>(
   (s) => `
   select name, rev::text as rev from ${s}.schedule
   where waiting > 0 and paused_at is null and removed_at is null
-    and (held_until is null or held_until <= clock_timestamp()) order by last_at limit 100`,
+    and (held_until is null or held_until <= clock_timestamp())
+    and not exists (select from ${s}.job where job.id = last_job) order by last_at limit 100`,
 )
 
 /** What the code of a node ($1) defines: names ($2), hashes ($3) and specs ($4, a JSON list). */
@@ -276,7 +277,8 @@ export const pruneTicks = statement<{ n: number }>(
   with old as (
     delete from ${s}.schedule_tick where ctid = any (array(
       select ctid from ${s}.schedule_tick
-      where planned_at < clock_timestamp() - $1 * interval '1 ms' and outcome <> 'waiting' order by planned_at limit $2))
+      where planned_at < clock_timestamp() - $1 * interval '1 ms' and fired_at < clock_timestamp() - $1 * interval '1 ms'
+        and outcome <> 'waiting' order by planned_at limit $2))
     returning 1
   ), events as (
     delete from ${s}.schedule_event where at < clock_timestamp() - $1 * interval '1 ms' and id in (

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
 import type { JobSettings, Priority } from '../jobs/index.js'
-import { readPriority } from '../jobs/index.js'
+import { checkName, readPriority } from '../jobs/index.js'
 import {
   asRecord,
   type Duration,
   durationMs,
   encodeStrict,
   invalidOption,
+  isStorable,
   unknownOption,
 } from '../kernel/index.js'
 import { boundedBy, calendarOf, everyOf, onceOf, type Times } from './calendar.js'
@@ -154,7 +155,7 @@ export function readSchedule(name: string, rule: unknown, options: unknown): Sch
     job: own ? name : readJob(name, record.job),
     wrapped: own,
     input: JSON.parse(encodeStrict(record.input ?? null, inputLimits)) as unknown,
-    queue: readName(record.queue, `${name}.queue`),
+    queue: record.queue === undefined ? null : checkName(record.queue, 'queue'),
     priority: record.priority === undefined ? null : readPriority(record.priority, `${name}.priority`),
     key: readName(record.key, `${name}.key`),
   }
@@ -220,18 +221,13 @@ export function readMoment(value: unknown, name: string): number | null {
 
 function readJob(name: string, job: unknown): string {
   const found: unknown = typeof job === 'object' && job !== null && 'name' in job ? job.name : job
-  if (typeof found === 'string' && found.length >= 1 && found.length <= 200) return found
+  if (typeof found === 'string' && found.length >= 1 && found.length <= 200 && isStorable(found)) return found
   throw invalidOption(`job of schedule '${name}'`, 'must be a job definition or its name')
 }
 
 function readName(value: unknown, name: string): string | null {
   if (value === undefined) return null
-  if (
-    typeof value === 'string' &&
-    value.length >= 1 &&
-    Buffer.byteLength(value) <= 200 &&
-    !value.includes('\0')
-  )
+  if (typeof value === 'string' && value.length >= 1 && Buffer.byteLength(value) <= 200 && isStorable(value))
     return value
   throw invalidOption(name, 'must be text of 1 to 200 bytes')
 }

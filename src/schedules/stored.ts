@@ -1,5 +1,12 @@
 import type { Statement } from '../database/index.js'
-import { asRecord, ForgeError, type ForgeErrorCode, invalidOption, unknownOption } from '../kernel/index.js'
+import {
+  asRecord,
+  ForgeError,
+  type ForgeErrorCode,
+  invalidOption,
+  isStorable,
+  unknownOption,
+} from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { ByWhom, Crons, PastTick, Schedule, ScheduleEvent, Triggered } from './face.js'
 import {
@@ -73,7 +80,7 @@ class StoredCrons {
   async list(options?: { readonly limit?: number; readonly after?: string }): Promise<Schedule[]> {
     const limit = readCount(options?.limit ?? limitMax, 'Option limit of list()')
     const after = options?.after ?? null
-    if (after !== null && typeof after !== 'string')
+    if (after !== null && (typeof after !== 'string' || !isStorable(after)))
       throw invalidOption('Option after of list()', 'must be the name of a schedule')
     const rows = await this.#parts.runtime.db.reader.run(listSchedules, [null, after, limit])
     return rows.map((row) => this.#toSchedule(row))
@@ -101,7 +108,7 @@ class StoredCrons {
     })
   }
 
-  events(name: string, limit = 50): Promise<ScheduleEvent[]> {
+  async events(name: string, limit = 50): Promise<ScheduleEvent[]> {
     const values = [checkScheduleName(name), readCount(limit, 'Option limit of events()')]
     return this.#parts.runtime.db.reader.run(listEvents, values)
   }
@@ -204,7 +211,7 @@ class StoredCrons {
     const nowMs = this.#parts.runtime.clock.wallMs()
     if (removed_at !== null) return null
     if (paused_at !== null) return timesOf(spec).after(nowMs)
-    if (planned) return next_at?.getTime() ?? null
+    if (planned || next_at === null) return next_at?.getTime() ?? null
     return 'atMs' in spec.rule ? spec.rule.atMs : timesOf(spec).after(nowMs)
   }
 

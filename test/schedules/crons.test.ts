@@ -78,6 +78,10 @@ describe('a schedule that is made at run time', () => {
     ['bad', yearly, { job: 'work', timezone: 'Mars/Olympus' }, 'FORGE_TIMEZONE_UNKNOWN', 'Mars/Olympus'],
     ['bad', yearly, { job: 'work', timezone: '+02:00' }, 'FORGE_TIMEZONE_UNKNOWN', '+02:00'],
     ['bad', { every: '0s' }, { job: 'work' }, 'FORGE_OPTION_INVALID', 'at least 1 s'],
+    ['bad', yearly, { job: 'a\0b' }, 'FORGE_OPTION_INVALID', 'job of schedule'],
+    ['bad', yearly, { job: 'half \ud800' }, 'FORGE_OPTION_INVALID', 'job of schedule'],
+    ['bad', yearly, { job: 'work', key: 'half \ud800' }, 'FORGE_OPTION_INVALID', 'key'],
+    ['bad', yearly, { job: 'work', queue: 'not a queue!' }, 'FORGE_JOB_NAME_INVALID', 'queue'],
     ['bad', { every: 'soon' as '1s' }, { job: 'work' }, 'FORGE_DURATION_INVALID', 'soon'],
     ['bad', { at: '2020-01-01T00:00:00Z' }, { job: 'work' }, 'FORGE_SCHEDULE_NEVER', 'at 2020-01-01'],
     ['bad', { at: '2030-01-01 00:00' }, { job: 'work' }, 'FORGE_OPTION_INVALID', 'with an offset'],
@@ -236,6 +240,7 @@ describe('pause and resume', () => {
     await until(() => Date.now() > due, { label: 'its time has passed' })
     await node.crons.resume('appointment')
     expect(await node.crons.get('appointment')).toMatchObject({ state: 'finished', last: null })
+    expect(await node.crons.preview('appointment', 1)).toEqual([])
     await node.crons.delete('appointment')
   })
 
@@ -243,6 +248,8 @@ describe('pause and resume', () => {
     await expect(node.crons.pause('nowhere')).rejects.toMatchObject({ code: 'FORGE_SCHEDULE_UNKNOWN' })
     await expect(node.crons.resume('nowhere')).rejects.toMatchObject({ code: 'FORGE_SCHEDULE_UNKNOWN' })
     await expect(node.crons.pause('"; drop --')).rejects.toMatchObject({ code: 'FORGE_OPTION_INVALID' })
+    await expect(node.crons.events('"; drop --')).rejects.toMatchObject({ code: 'FORGE_OPTION_INVALID' })
+    await expect(node.crons.list({ after: '\0' })).rejects.toMatchObject({ code: 'FORGE_OPTION_INVALID' })
   })
 })
 

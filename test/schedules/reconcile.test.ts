@@ -122,6 +122,42 @@ describe('what code defines', () => {
     await young.stop()
   })
 
+  it('starts anew when it is renamed: no pause goes with it, and what waited under the old name is settled', async () => {
+    const old = await version({ 'moved.old': '0 0 12 1 *' })
+    await old.crons.pause('moved.old', { by: 'ann', reason: 'audit' })
+    await old.stop()
+    await database.query(`update forge.schedule set waiting = 1 where name = 'moved.old'`)
+    await database.query(
+      `insert into forge.schedule_tick (schedule, planned_at, outcome) values ('moved.old', now(), 'waiting')`,
+    )
+    const young = await version({ 'moved.new': '0 0 12 1 *' })
+    expect(await eventsOf(young, 'moved.new')).toEqual(['renamed'])
+    expect(await young.crons.get('moved.new')).toMatchObject({ state: 'active', paused: null })
+    expect(await young.crons.ticks('moved.old')).toMatchObject([{ outcome: 'skipped' }])
+    await young.stop()
+  })
+
+  it('is not taken for renamed where two say the same, or what said it is gone for long', async () => {
+    const old = await version({
+      'alike.one': '0 0 13 1 *',
+      'alike.two': '0 0 13 1 *',
+      'once.old': '0 0 14 1 *',
+    })
+    await old.stop()
+    await aMinuteLater('once.old')
+    await reconcile()
+    const young = await version({ 'alike.three': '0 0 13 1 *', 'once.new': '0 0 14 1 *' })
+    expect(await eventsOf(young, 'alike.three')).toEqual(['created'])
+    expect(await eventsOf(young, 'once.new')).toEqual(['created'])
+    expect(await young.crons.get('alike.one')).not.toMatchObject({ state: 'removed' })
+    await young.stop()
+    const two = await version({ 'alike.four': '0 0 15 1 *' })
+    await two.stop()
+    const both = await version({ 'alike.five': '0 0 15 1 *', 'alike.six': '0 0 15 1 *' })
+    expect(await eventsOf(both, 'alike.five')).toEqual(['created'])
+    await both.stop()
+  })
+
   it('does not replace what was made at run time', async () => {
     const { forge, attach } = setup(database)
     forge.job('taken.job', { run })
