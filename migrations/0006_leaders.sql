@@ -1,7 +1,8 @@
 -- Leadership: which node leads what, by terms that expire, and who led before.
 -- requires-code: 4
 
--- The standing term of each role. The database clock judges it; what only a leader may write names it.
+-- The standing term of each role. The database clock judges it; what only a leader may write names it. A role that nobody
+-- asks for any more keeps its row: `n` goes on from it.
 create table leader (
   role       text primary key check (octet_length(role) between 1 and 200),
   term       uuid not null,
@@ -15,7 +16,7 @@ create table leader (
   began_at   timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
 
--- All terms, the last 1,000 of each role: for people who ask who led when.
+-- All terms of 30 days, the last 1,000 of each role: for people who ask who led when.
 create table leader_term (
   role     text not null,
   n        bigint not null,

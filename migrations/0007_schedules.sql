@@ -23,6 +23,8 @@ create table schedule (
   -- Since when no running code defines it, and since when it therefore fires no more.
   orphaned_at timestamptz,
   removed_at timestamptz,
+  -- The older name that it may replace: it came while only other nodes defined that one, and says the same.
+  renames    text,
   -- Its ticks could not be made: why, how often on end, and when the next try is.
   fault      text,
   failures   int not null default 0,
@@ -48,6 +50,7 @@ create table schedule_tick (
   fired_at   timestamptz not null default clock_timestamp(),
   -- waiting: for the job of the tick before; skipped: that job was unfinished; missed: nobody was there in time.
   outcome    text not null check (outcome in ('fired', 'waiting', 'skipped', 'missed')),
+  -- The job that it made; of one that was skipped, the unique job that stood in its way.
   job        uuid,
   -- Of those that people asked for.
   by         text,
@@ -75,6 +78,8 @@ create table schedule_version (
   hash          text not null,
   spec          jsonb not null,
   first_seen_at timestamptz not null default clock_timestamp(),
+  -- When a living node last had it, to a day. One that is forgotten and comes back is young again.
+  used_at       timestamptz not null default clock_timestamp(),
   primary key (name, hash)
 );
 
@@ -106,16 +111,27 @@ begin
       select distinct on (offered.name) offered.name, v.hash, v.spec
       from offered join schedule_version as v on v.name = offered.name and v.hash = offered.hash
       order by offered.name, v.first_seen_at desc, v.hash
+    ), fresh as (
+      select wanted.hash, min(wanted.name) as name from wanted
+      where not exists (select from schedule as s where s.name = wanted.name)
+      group by wanted.hash having count(*) = 1
+    ), elder as (
+      -- Of each new name that is alone in saying it, the one old name that says the same and that no node defines beside it.
+      select fresh.name as of, min(s.name) as name, bool_or(exists (select from offered where offered.name = s.name)) as offered
+      from fresh join schedule as s on s.hash = fresh.hash and s.origin = 'code' and s.removed_at is null
+      where not exists (select from schedule_offer as o join node on node.id = o.node and node.state <> 'dead'
+                        where fresh.name = any (o.names) and s.name = any (o.names))
+      group by fresh.name having count(*) = 1
+    ), heir as (
+      select s.renames as of, min(s.name) as name from schedule as s
+      where s.renames is not null and s.removed_at is null and exists (select from offered where offered.name = s.name)
+      group by s.renames
     )
     select coalesce(s.name, wanted.name) as name, wanted.hash, wanted.spec, s.origin, s.hash as old_hash,
            s.orphaned_at, s.removed_at,
-           -- One that nobody defines any more, and one new name that says the same: where either is not alone, nobody
-           -- knows which became which.
-           case when s.name is null and count(*) filter (where s.name is null) over (partition by wanted.hash) = 1 then (
-             select case when count(*) = 1 then min(gone.name) end from schedule as gone
-             where gone.origin = 'code' and gone.hash = wanted.hash and gone.removed_at is null
-               and not exists (select from offered where offered.name = gone.name)) end as renamed
+           elder.name as elder, elder.offered as elder_offered, heir.name as heir
     from wanted full join schedule as s on s.name = wanted.name
+    left join elder on elder.of = wanted.name left join heir on heir.of = s.name
     where s.name is null
        or (wanted.name is not null and s.origin = 'runtime')
        or (wanted.name is not null and (s.hash <> wanted.hash or s.orphaned_at is not null))
@@ -125,18 +141,27 @@ begin
     name := w.name;
     detail := null;
     if w.origin is null then
-      event := case when w.renamed is null then 'created' else 'renamed' end;
-      detail := w.renamed;
-      insert into schedule (name, origin, spec, hash, next_at) values (w.name, 'code', w.spec, w.hash, clock_timestamp())
-      on conflict do nothing;
+      insert into schedule (name, origin, spec, hash, next_at, renames)
+      values (w.name, 'code', w.spec, w.hash, clock_timestamp(), w.elder) on conflict do nothing;
       continue when not found;
-      -- Under both names it would fire twice. That it is the same is a guess, so the new one inherits nothing: a pause least of all.
-      update schedule_tick set outcome = 'skipped' where schedule = w.renamed and outcome = 'waiting';
-      update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()), removed_at = clock_timestamp(), waiting = 0
-      where schedule.name = w.renamed;
+      event := 'created';
+      if w.elder is not null and not w.elder_offered then
+        perform schedule_replace(w.elder, w.name);
+        event := 'renamed';
+        detail := w.elder;
+      end if;
     elsif w.origin = 'runtime' then
       -- What people made stands until people delete it.
       event := 'conflict';
+      return next;
+      continue;
+    elsif w.hash is null and w.heir is not null then
+      -- The last node of the old version is gone.
+      perform schedule_replace(w.name, w.heir);
+      insert into schedule_event (schedule, event, reason) values (w.heir, 'renamed', 'renamed from ' || w.name);
+      detail := w.name;
+      name := w.heir;
+      event := 'renamed';
       return next;
       continue;
     elsif w.hash is null then
@@ -150,23 +175,50 @@ begin
     else
       -- What was due under the old rule and has not fired is looked for under the new one.
       update schedule set spec = w.spec, hash = w.hash, orphaned_at = null, removed_at = null,
+             renames = case when hash = w.hash then renames end,
              -- Offered again as it was, it is what the leader has looked at.
-             rev = rev + case when hash = w.hash and removed_at is null then 0 else 1 end, updated_at = clock_timestamp(), fault = null, failures = 0, held_until = null,
+             rev = rev + case when hash = w.hash and removed_at is null then 0 else 1 end, updated_at = clock_timestamp(),
+             fault = null, failures = 0, held_until = null,
              planned = planned and hash = w.hash,
              next_at = case when hash = w.hash then next_at else least(next_at, clock_timestamp()) end
       where schedule.name = w.name and origin = 'code';
       event := case when w.hash <> w.old_hash then 'changed' when w.removed_at is not null then 'returned' end;
       continue when event is null;
     end if;
-    insert into schedule_event (schedule, event, reason) values (w.name, event, 'renamed from ' || w.renamed);
+    insert into schedule_event (schedule, event, reason) values (w.name, event, 'renamed from ' || detail);
     return next;
   end loop;
 end $$;
 
+-- Removes a schedule of code that goes on under a new name: under both it would fire twice. That it is the same is a guess, so
+-- the new one inherits nothing: a pause least of all.
+create function schedule_replace(old text, new text) returns void
+language plpgsql volatile set search_path from current as $$
+begin
+  update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()), removed_at = clock_timestamp(), waiting = 0
+  where name = old;
+  -- After whoever fires it has let it go.
+  update schedule_tick set outcome = 'skipped' where schedule = old and outcome = 'waiting';
+  update schedule set renames = null where name = new;
+  insert into schedule_event (schedule, event, reason) values (old, 'renamed', 'renamed to ' || new);
+end $$;
+
+-- Deletes a schedule, those of code only where no running code defines them any more. False: it was not there, or not so.
+create function schedule_delete(which text, by text, reason text) returns boolean
+language plpgsql volatile set search_path from current as $$
+begin
+  delete from schedule where name = which and (origin = 'runtime' or removed_at is not null);
+  if not found then return false; end if;
+  -- After whoever fires it has let it go.
+  update schedule_tick set outcome = 'skipped' where schedule = which and outcome = 'waiting';
+  insert into schedule_event (schedule, event, by, reason) values (which, 'deleted', by, reason);
+  return true;
+end $$;
+
 -- Writes a tick down, and says what becomes of it: null when it stood already, and then nothing follows. `pending`: a job of
--- this schedule is about to be made.
+-- this schedule is about to be made. `asked`: people want it, also where it was missed or skipped.
 create function schedule_tick_note(
-  s schedule, at timestamptz, missed boolean, pending boolean, by text, reason text, out outcome text)
+  s schedule, at timestamptz, missed boolean, pending boolean, asked boolean, by text, reason text, out outcome text)
 language plpgsql volatile set search_path from current as $$
 #variable_conflict use_variable
 declare
@@ -178,13 +230,17 @@ begin
                   when (busy or s.waiting > 0) and overlap = 'queue'
                   then case when s.waiting >= 1000 then 'skipped' else 'waiting' end
                   else 'fired' end;
-  insert into schedule_tick (schedule, planned_at, outcome, by, reason) values (s.name, at, outcome, by, reason)
-  on conflict do nothing;
+  insert into schedule_tick as t (schedule, planned_at, outcome, by, reason) values (s.name, at, outcome, by, reason)
+  on conflict (schedule, planned_at) do update
+     set outcome = excluded.outcome, job = null, by = excluded.by, reason = excluded.reason, fired_at = clock_timestamp()
+   where asked and t.outcome in ('missed', 'skipped');
   if not found then outcome := null; end if;
 end $$;
 
--- The jobs of ticks that stand: one for each, in their order, by the definitions of their names.
-create function schedule_make(names text[], ats timestamptz[], run_ats timestamptz[], specs jsonb[]) returns uuid[]
+-- The jobs of ticks that stand: one for each, in their order, by the definitions of their names. Where a unique job stands
+-- that is not replaced, `fresh` is false and the tick is skipped; `made` then names that job.
+create function schedule_make(
+  names text[], ats timestamptz[], run_ats timestamptz[], specs jsonb[], out made uuid[], out fresh boolean[])
 language plpgsql volatile set search_path from current as $$
 #variable_conflict use_variable
 declare
@@ -203,7 +259,6 @@ declare
   modes      text[];
   windows    float8[];
   max_waits  float8[];
-  made       uuid[];
 begin
   for n in 1 .. many loop
     spec := specs[n];
@@ -225,13 +280,14 @@ begin
     windows[n] := d.unique_for_ms;
     max_waits[n] := d.unique_max_wait_ms;
   end loop;
-  select array_agg(e.job order by e.n) into made from job_enqueue(
+  select array_agg(e.job order by e.n), array_agg(e.reason is null or e.reason in ('replaced', 'debounced') order by e.n)
+    into made, fresh from job_enqueue(
     array(select job_uuid(i) from generate_series(1, many) as i), array_fill(false, array[many]), lanes, priorities,
     attempts, array_fill(null::float8, array[many]), run_ats, inputs, gate_lists, tag_lists,
     array_fill(null::uuid, array[many]), scopes, keys, modes, windows, max_waits) as e;
-  update schedule_tick as t set outcome = 'fired', job = g.job, fired_at = clock_timestamp()
-  from unnest(names, ats, made) as g(name, at, job) where t.schedule = g.name and t.planned_at = g.at;
-  return made;
+  update schedule_tick as t
+     set outcome = case when g.fresh then 'fired' else 'skipped' end, job = g.job, fired_at = clock_timestamp()
+    from unnest(names, ats, made, fresh) as g(name, at, job, fresh) where t.schedule = g.name and t.planned_at = g.at;
 end $$;
 
 -- Fires ticks, as a leader of role scheduler has worked them out: a list of {name, rev, next, ticks: [{at, run_at, missed}]}
@@ -256,6 +312,7 @@ declare
   run_ats  timestamptz[] := '{}';
   specs    jsonb[] := '{}';
   made     uuid[] := '{}';
+  fresh    boolean[] := '{}';
 begin
   if not leads('scheduler', under_term) then
     raise exception 'forge: the term is over' using errcode = 'ZF010';
@@ -272,7 +329,7 @@ begin
     for t in
       select y.* from jsonb_to_recordset(p.ticks) as y(at timestamptz, run_at timestamptz, missed boolean) order by y.at
     loop
-      outcome := schedule_tick_note(s, t.at, t.missed, pending, null, null);
+      outcome := schedule_tick_note(s, t.at, t.missed, pending, false, null, null);
       continue when outcome is null;
       s.last_at := t.at;
       if outcome = 'fired' then
@@ -293,14 +350,17 @@ begin
     lasts := lasts || s.last_at;
     waitings := waitings || s.waiting;
   end loop;
-  if names <> '{}' then made := schedule_make(names, ats, run_ats, specs); end if;
+  if names <> '{}' then
+    select m.made, m.fresh into made, fresh from schedule_make(names, ats, run_ats, specs) as m;
+  end if;
   update schedule as c
      set next_at = g.next, planned = true, last_at = g.last, waiting = g.waits, fault = null, failures = 0, held_until = null,
          last_job = coalesce((select m.id from unnest(names, ats, made) as m(name, at, id)
                               where m.name = g.name order by m.at desc limit 1), c.last_job)
     from unnest(done, nexts, lasts, waitings) as g(name, next, last, waits)
    where c.name = g.name;
-  return query select m.name, m.at, 'fired', m.id from unnest(names, ats, made) as m(name, at, id);
+  return query select m.name, m.at, case when m.fresh then 'fired' else 'skipped' end, m.id
+               from unnest(names, ats, made, fresh) as m(name, at, id, fresh);
 end $$;
 
 -- Fires ticks that waited for the job of the one before, where that has ended: one of each schedule, or of one; the
@@ -316,6 +376,7 @@ declare
   ats   timestamptz[] := '{}';
   specs jsonb[] := '{}';
   made  uuid[] := '{}';
+  fresh boolean[] := '{}';
 begin
   if not leads('scheduler', under_term) then
     raise exception 'forge: the term is over' using errcode = 'ZF010';
@@ -338,34 +399,45 @@ begin
     end if;
   end loop;
   if names = '{}' then return; end if;
-  made := schedule_make(names, ats, array_fill(null::timestamptz, array[cardinality(names)]), specs);
+  select m.made, m.fresh into made, fresh
+    from schedule_make(names, ats, array_fill(null::timestamptz, array[cardinality(names)]), specs) as m;
   update schedule as c set waiting = c.waiting - 1, last_job = m.id, fault = null, failures = 0, held_until = null
     from unnest(names, made) as m(name, id) where c.name = m.name;
-  return query select m.name, m.at, 'fired', m.id from unnest(names, ats, made) as m(name, at, id);
+  return query select m.name, m.at, case when m.fresh then 'fired' else 'skipped' end, m.id
+               from unnest(names, ats, made, fresh) as m(name, at, id, fresh);
 end $$;
 
--- A tick that somebody asks for, now or as of a time that has passed. Unknown, removed and paused schedules give no row;
--- a tick that stood already is told as it stands.
+-- A tick that somebody asks for, now or as of a time that has passed: one that was missed or skipped fires after all.
+-- Unknown, removed and paused schedules give no row; a tick that fired or waits is told as it stands.
 create function schedule_trigger(wanted text, by text, reason text, as_of timestamptz)
 returns table (outcome text, job uuid, planned_at timestamptz, standing text, standing_job uuid)
 language plpgsql volatile set search_path from current as $$
 #variable_conflict use_variable
 declare
-  s schedule;
+  s     schedule;
+  fresh boolean := true;
 begin
+  -- So far the clocks of callers may be ahead.
+  if as_of > clock_timestamp() + interval '5 min' then
+    raise exception 'forge: a tick as of % lies in the future', as_of using errcode = 'ZF006';
+  end if;
   select * into s from schedule as c
   where c.name = wanted and c.paused_at is null and c.removed_at is null for no key update;
   if not found then return; end if;
   -- A caller whose clock is ahead does not take the place of a tick that is still to come.
   planned_at := least(as_of, clock_timestamp());
-  outcome := schedule_tick_note(s, planned_at, false, false, by, reason);
+  outcome := schedule_tick_note(s, planned_at, false, false, true, by, reason);
   if outcome is null then
     select t.outcome, t.job into standing, standing_job from schedule_tick as t
     where t.schedule = wanted and t.planned_at = planned_at;
     return next;
     return;
   end if;
-  if outcome = 'fired' then job := (schedule_make(array[wanted], array[planned_at], array[null::timestamptz], array[s.spec]))[1]; end if;
+  if outcome = 'fired' then
+    select m.made[1], m.fresh[1] into job, fresh
+      from schedule_make(array[wanted], array[planned_at], array[null::timestamptz], array[s.spec]) as m;
+    if not fresh then outcome := 'skipped'; end if;
+  end if;
   update schedule as c
      set last_job = coalesce(job, c.last_job), waiting = c.waiting + case when outcome = 'waiting' then 1 else 0 end
    where c.name = wanted;

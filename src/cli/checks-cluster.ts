@@ -10,7 +10,9 @@ export function clusterJudges(facts: ClusterFacts): (() => Check)[] {
 
 function judgeLeaders({ nodes, led }: ClusterFacts): Check {
   const name = 'leaders'
-  const has = (role: string): boolean => nodes.some(({ roles }) => roles.includes(role))
+  // A node that drains or is about to join does not ask.
+  const has = (role: string): boolean =>
+    nodes.some(({ roles, state }) => state === 'active' && roles.includes(role))
   const wanted = [
     ...(has('scheduler') ? ['scheduler'] : []),
     ...(has('scheduler') || has('worker') ? ['maintenance'] : []),

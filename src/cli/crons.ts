@@ -62,8 +62,7 @@ async function change(crons: Crons, { verb, name, who, at }: CronsCall): Promise
 const outcomes = {
   fired: 'that tick has fired already',
   waiting: 'it waits for the job of the tick before',
-  skipped: 'the job of the tick before is unfinished',
-  missed: 'that tick was missed, and stands so',
+  skipped: 'the job of the tick before is unfinished, or a unique job stands',
 } as const
 
 function listText(schedules: readonly Schedule[]): string {

@@ -51,6 +51,7 @@ export interface ClusterFacts {
   readonly nodes: readonly {
     readonly host: string
     readonly roles: readonly string[]
+    readonly state: 'joining' | 'active' | 'draining' | 'dead'
     readonly clockMs: number | null
   }[]
   /** Roles that somebody leads. */
@@ -153,7 +154,7 @@ async function readCluster({ db, config }: Runtime): Promise<ClusterFacts> {
   return {
     nodes: nodes
       .filter(({ state }) => state !== 'dead')
-      .map(({ host, roles, load }) => ({ host, roles, clockMs: load?.clockMs ?? null })),
+      .map(({ host, roles, state, load }) => ({ host, roles, state, clockMs: load?.clockMs ?? null })),
     led: (await db.control.run(listLeaders, [null])).map(({ role }) => role),
     orphans: orphaned?.n ?? 0,
     hints: await db.control.run(storageHints, [config.schema]),

@@ -40,6 +40,13 @@ export interface LeaderPost extends AsyncDisposable {
   stop(): Promise<void>
 }
 
+/** Of a beat, in monotonic milliseconds. */
+export interface Renewal {
+  readonly sentAtMs: number
+  /** The term may be trusted until then. */
+  readonly trustedUntilMs: number
+}
+
 export interface CampaignParts {
   readonly clock: Clock
   readonly log: Logger
@@ -65,6 +72,7 @@ export class Campaign {
   #working: Promise<void> | null = null
   #locked = false
   #trustedUntilMs = 0
+  #stoodDownMs = Number.NEGATIVE_INFINITY
   #trust: Timer | null = null
   #pause: Timer | null = null
   #waiting = false
@@ -108,11 +116,13 @@ export class Campaign {
   }
 
   /** What a renewal said; undefined: another node leads, or nobody. */
-  heard(lead: Lead | undefined, trustedUntilMs: number): void {
+  heard(lead: Lead | undefined, { sentAtMs, trustedUntilMs }: Renewal): void {
     if (this.#term && lead?.term !== this.#term.id) this.lose('another term has begun')
     const { clock } = this.#parts
     // What comes late says nothing of now: the main loop may have stood still.
     if (!lead?.renewed || !this.wanted || trustedUntilMs <= clock.monotonicMs()) return
+    // Nor does what was asked before it stood down: its term may be given up since.
+    if (sentAtMs < this.#stoodDownMs) return
     this.#locked = lead.locked
     this.#trustedUntilMs = trustedUntilMs
     this.#trust?.cancel()
@@ -153,6 +163,7 @@ export class Campaign {
   /** Stands down: from here on this node does not believe that it leads. */
   #stand(why: string): void {
     this.#trust?.cancel()
+    if (this.#term) this.#stoodDownMs = this.#parts.clock.monotonicMs()
     this.#term = null
     this.#locked = false
     this.#abort?.abort(new ForgeError('FORGE_LEADERSHIP_LOST', `Role '${this.role}': ${why}.`))

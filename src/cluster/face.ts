@@ -56,7 +56,7 @@ export interface PastTerm extends Omit<Leader, 'locked' | 'role'> {
 export interface Cluster {
   /** Id of this process. */
   readonly self: string
-  /** Newest first, 200 at most. */
+  /** Those that live first, then newest first, 200 at most. */
   nodes(): Promise<readonly ClusterNode[]>
   /** Null: nobody does now. */
   leader(role: string): Promise<Leader | null>

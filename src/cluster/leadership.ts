@@ -19,6 +19,7 @@ export class Leadership {
   readonly #times: TermTimes
   readonly #pulse: Campaigner
   readonly #campaigns = new Map<string, Campaign>()
+  readonly #leaving = new Set<Campaign>()
   /** What PostgreSQL last said went wrong with a role. */
   readonly #faults = new Map<string, string>()
   /** Roles that are to be given up, all in one call. */
@@ -60,11 +61,14 @@ export class Leadership {
 
   /** One that has ended is forgotten when nothing of it is left. */
   #forgetEnded(): void {
-    for (const campaign of this.#campaigns.values())
-      if (campaign.ended)
-        void campaign.settled().then(() => {
-          if (this.#campaigns.get(campaign.role) === campaign) this.#campaigns.delete(campaign.role)
-        })
+    for (const campaign of this.#campaigns.values()) {
+      if (!campaign.ended || this.#leaving.has(campaign)) continue
+      this.#leaving.add(campaign)
+      void campaign.settled().then(() => {
+        this.#leaving.delete(campaign)
+        if (this.#campaigns.get(campaign.role) === campaign) this.#campaigns.delete(campaign.role)
+      })
+    }
   }
 
   heard({ leads, sentAtMs }: Pick<Beat, 'leads' | 'sentAtMs'>): void {
@@ -72,7 +76,7 @@ export class Leadership {
     const byRole = new Map<string, Lead>(leads.map((lead) => [lead.role, lead]))
     for (const [role, campaign] of [...this.#campaigns]) {
       this.#noteFault(role, byRole.get(role)?.fault ?? null)
-      campaign.heard(byRole.get(role), sentAtMs + this.#times.leadMs)
+      campaign.heard(byRole.get(role), { sentAtMs, trustedUntilMs: sentAtMs + this.#times.leadMs })
     }
   }
 

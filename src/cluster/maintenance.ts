@@ -1,4 +1,4 @@
-import { messageOf, type Service, sleep } from '../kernel/index.js'
+import { type Service, sleep } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Leading, LeaderPost, LeaderWork } from './campaign.js'
 
@@ -50,19 +50,11 @@ export class Maintenance implements Service {
       for (const chore of this.#chores) {
         if (signal.aborted) return
         if ((dueMs.get(chore) ?? 0) > clock.monotonicMs()) continue
-        await this.#attempt(chore)
+        await this.#runtime.faults.attempt(`the chore '${chore.name}'`, chore.work)
         dueMs.set(chore, clock.monotonicMs() + chore.everyMs)
       }
       const next = Math.min(...dueMs.values()) - clock.monotonicMs()
       await sleep(clock, Math.max(next, pauseMsMin), signal)
-    }
-  }
-
-  async #attempt({ name, work }: Chore): Promise<void> {
-    try {
-      await work()
-    } catch (error) {
-      this.#runtime.log.debug(`forge: the chore '${name}' waits for its next turn: ${messageOf(error)}`)
     }
   }
 }

@@ -241,7 +241,8 @@ async function beat(): Promise<boolean> {
       draining: row.draining,
       tookMs: monotonicMs() - sentAt,
       epoch: used,
-      leads: row.leads,
+      // Nobody asked for: then it leads nothing.
+      leads: able ? row.leads : [],
       sentAtMs: sentAt,
       wallMs: row.wall_ms,
     })

@@ -188,7 +188,15 @@ export const listNodes = statement<NodeRow>(
   (s) => `
   select id, host, pid, version, case when lease_until < clock_timestamp() then 'dead' else state end as state,
          roles, capabilities, started_at, seen_at, load, serves
-  from ${s}.node order by started_at desc limit 200`,
+  from ${s}.node order by state = 'dead' or lease_until < clock_timestamp(), started_at desc limit 200`,
+)
+
+/** Terms that ended more than 30 days ago; the last of each role stays, since the next one goes on from it. */
+export const forgetTerms = statement(
+  'forge_forget_terms',
+  (s) => `
+  delete from ${s}.leader_term as past where ended_at < clock_timestamp() - interval '30 days'
+     and n < (select n from ${s}.leader where leader.role = past.role)`,
 )
 
 /** Rows of nodes that died more than an hour ago; until then people want to see them. */

@@ -26,6 +26,7 @@ import { Pulse } from './pulse.js'
 import { Watchdog } from './watchdog.js'
 import {
   forgetDead,
+  forgetTerms,
   joinNode,
   leaveNode,
   listNodes,
@@ -136,11 +137,13 @@ export class ClusterService implements Service, Membership {
   whileLeading(role: string, work: LeaderWork): LeaderPost {
     checkRole(role)
     if (typeof work !== 'function') throw invalidOption('The work of whileLeading()', 'must be a function')
+    if (this.#draining) throw new ForgeError('FORGE_STOPPED')
     return this.lead(role, work)
   }
 
-  /** The same for roles of forge's own. @throws ForgeError FORGE_DUPLICATE_NAME, FORGE_STOPPED */
+  /** The same for roles of forge's own, which a node that drains never leads. @throws ForgeError FORGE_DUPLICATE_NAME, FORGE_STOPPED */
   lead(role: string, work: LeaderWork): LeaderPost {
+    if (this.#draining && !this.#abort.signal.aborted) return postOfNobody(role)
     const campaign = this.#leadership.whileLeading(role, work)
     const stop = (): Promise<void> => campaign.end()
     return {
@@ -180,6 +183,7 @@ export class ClusterService implements Service, Membership {
     const { control } = this.#runtime.db
     return [
       { name: 'nodes', everyMs: 600_000, work: () => control.run(forgetDead) },
+      { name: 'terms', everyMs: 3_600_000, work: () => control.run(forgetTerms) },
       { name: 'watchdog', everyMs: 60_000, work: () => this.#watchdog.look() },
     ]
   }
@@ -274,6 +278,11 @@ export class ClusterService implements Service, Membership {
       }
     }
   }
+}
+
+function postOfNobody(role: string): LeaderPost {
+  const stop = (): Promise<void> => Promise.resolve()
+  return { role, term: null, stop, [Symbol.asyncDispose]: stop }
 }
 
 function leaseTimes(options: Resolved<typeof clusterOptions>): LeaseTimes {

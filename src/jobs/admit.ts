@@ -1,4 +1,4 @@
-import { messageOf, sleep, type Timer } from '../kernel/index.js'
+import { sleep, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { hintReady } from './hints.js'
 import { admitJobs, type Admitted, nextGates } from './queries/limits.js'
@@ -11,6 +11,7 @@ const timedMax = 10_000
 /** Gates of one step of the walk: an index step and a count each. */
 const gatesPerWalk = 1_000
 const pauseMsMax = 2_000
+const admitting = 'the admission of jobs that wait at a limit'
 /** A gate that had room, and where somebody else holds the rows that wait. */
 const busyMs = 100
 
@@ -77,9 +78,10 @@ export class Admission {
       for (const gate of gates) this.#asked.delete(gate)
       try {
         this.#heed(await this.#runtime.db.control.run(admitJobs, [gates]))
+        this.#runtime.faults.passed(admitting)
         failures = 0
       } catch (error) {
-        this.#runtime.log.debug(`forge: an admission failed: ${messageOf(error)}`)
+        this.#runtime.faults.failed(admitting, error)
         for (const gate of gates) this.#asked.add(gate)
         await sleep(this.#runtime.clock, Math.min(50 * 2 ** failures++, pauseMsMax), this.#stop.signal)
       }

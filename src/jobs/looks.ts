@@ -1,4 +1,4 @@
-import { messageOf, type Timer } from '../kernel/index.js'
+import { type Timer } from '../kernel/index.js'
 import type { Membership } from '../cluster/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Admission } from './admit.js'
@@ -55,7 +55,7 @@ export class Looks {
       return this.#looking
     }
     this.#looking = this.#look()
-      .catch((error: unknown) => this.#parts.runtime.log.debug(`forge: a look failed: ${messageOf(error)}`))
+      .catch((error: unknown) => this.#parts.runtime.faults.failed('a look', error))
       .then(() => {
         this.#looking = null
         this.#armPoll()
@@ -67,16 +67,14 @@ export class Looks {
   }
 
   #look(): Promise<void> {
-    const { upkeep, queues, worker } = this.#parts
+    const { upkeep, queues, worker, runtime } = this.#parts
     return upkeep.round(async () => {
       if (!worker) return queues.refresh()
       const seen = await this.#lookAround(worker)
       if (!seen) return false
       const anyoneWaits = queues.heed(seen)
       // Whoever waits at a gate must not wait for this too.
-      await this.#follow(seen, worker).catch((error: unknown) =>
-        this.#parts.runtime.log.debug(`forge: what a look saw waits for the next: ${messageOf(error)}`),
-      )
+      await runtime.faults.attempt('what follows a look', () => this.#follow(seen, worker))
       return anyoneWaits
     })
   }
@@ -124,16 +122,14 @@ export class Looks {
   /** The time of waiting jobs has come: they become available, and their queues are looked at. */
   async #promote(): Promise<void> {
     this.#dueAt = Number.POSITIVE_INFINITY
-    try {
-      const rows = await this.#parts.runtime.db.control.run(promoteDue)
-      const { runtime, admission } = this.#parts
-      for (const { lane, due, gates } of rows) {
-        // This node hears it too; the others would find it when they look.
-        if (due !== null) hintReady(runtime.signals, { lane, waits: false, due })
-        admission.request(gates)
-      }
-    } catch (error) {
-      this.#parts.runtime.log.debug(`forge: could not promote due jobs: ${messageOf(error)}`)
+    const { runtime, admission } = this.#parts
+    const rows = await runtime.faults.attempt('the look for due jobs', () =>
+      runtime.db.control.run(promoteDue),
+    )
+    for (const { lane, due, gates } of rows ?? []) {
+      // This node hears it too; the others would find it when they look.
+      if (due !== null) hintReady(runtime.signals, { lane, waits: false, due })
+      admission.request(gates)
     }
     void this.tick()
   }

@@ -1,6 +1,6 @@
 import type { Membership } from '../cluster/index.js'
 import type { Session } from '../database/index.js'
-import { isConnectionError, isForgeError, messageOf, type Timer } from '../kernel/index.js'
+import { isConnectionError, isForgeError, type Timer } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Claims } from './claims.js'
 import type { Finisher } from './complete.js'
@@ -47,6 +47,7 @@ const handInMax = 1_000
 const waitingMax = 2 * handInMax
 /** Failed trips in a row are spaced out up to this. */
 const pauseMsMax = 2_000
+const claiming = 'the trip that claims and completes jobs'
 
 /**
  * Keeps trips to PostgreSQL going: while handlers run on what is at hand, the next batch is fetched and the ends of the
@@ -187,6 +188,7 @@ export class Pump {
       return null
     }
     this.#failures = 0
+    runtime.faults.passed(claiming)
     if (wanted.length > 0) frontier.took(runtime.clock.monotonicMs() - started, wanted)
     for (const item of done) {
       if (brought.missed.has(item.run.id)) this.#parts.refused(item, false)
@@ -213,8 +215,8 @@ export class Pump {
   }
 
   #fail(error: unknown, done: readonly Completed[]): void {
-    const { clock, log } = this.#parts.runtime
-    log.debug(`forge: a trip for jobs failed: ${messageOf(error)}`)
+    const { clock, faults } = this.#parts.runtime
+    faults.failed(claiming, error)
     const doubted = isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN')
     // What this statement could not write is written one by one: it must not keep the others, or claims, waiting.
     for (const item of done) this.#parts.refused(item, doubted)

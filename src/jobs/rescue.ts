@@ -1,5 +1,4 @@
 import type { Statement } from '../database/index.js'
-import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { topics } from './hints.js'
 import { crashesMax, type Keep } from './job.js'
@@ -43,11 +42,8 @@ export class Rescue {
 
   /** Each half by itself: a job that cannot be set aside must not keep others from being taken back. */
   async #run(what: string, statement: Statement<unknown>, values: readonly unknown[]): Promise<number> {
-    try {
-      return (await this.#runtime.db.control.run(statement, values)).length
-    } catch (error) {
-      this.#runtime.log.debug(`forge: ${what} waits for the next sweep: ${messageOf(error)}`)
-      return 0
-    }
+    const { db, faults } = this.#runtime
+    const rows = await faults.attempt(`the chore '${what}'`, () => db.control.run(statement, values))
+    return rows?.length ?? 0
   }
 }

@@ -1,5 +1,4 @@
 import type { Chore } from '../cluster/index.js'
-import { messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { Catalogue } from './catalogue.js'
 import type { KeySweep } from './keys.js'
@@ -65,12 +64,7 @@ export class Upkeep {
     return true
   }
 
-  async #attempt<T>(name: string, work: () => Promise<T>): Promise<T | undefined> {
-    try {
-      return await work()
-    } catch (error) {
-      this.#runtime.log.debug(`forge: the chore '${name}' waits for its next turn: ${messageOf(error)}`)
-      return undefined
-    }
+  #attempt<T>(name: string, work: () => Promise<T>): Promise<T | undefined> {
+    return this.#runtime.faults.attempt(`the chore '${name}'`, work)
   }
 }

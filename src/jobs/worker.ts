@@ -41,6 +41,8 @@ export class Worker {
   readonly #pump: Pump
   readonly #offs: (() => void)[] = []
   #stopping = false
+  /** The lanes that others were told of; null: they have heard nothing. */
+  #saved: string | null = null
   #waiters: (() => void)[] = []
 
   constructor(parts: WorkerParts) {
@@ -95,13 +97,14 @@ export class Worker {
     const specs = registry.all()
     await lanes.resolve(specs.map(({ name, queue, capability }) => ({ name, queue, capability, version: 1 })))
     const all = await lanes.ofNames(specs.map((spec) => spec.name))
-    const before = this.laneIds.join()
     this.frontier.serve(
       all.filter((lane) => lane.version === 1 && here.has(lane.capability) && slots.serves(lane.queue)),
     )
-    if (this.laneIds.join() === before) return
+    const serves = this.laneIds.join()
+    if (serves === this.#saved) return
     this.#pump.schedule()
     await runtime.db.control.run(saveWorker, [runtime.nodeId, this.laneIds])
+    this.#saved = serves
   }
 
   /** Looks for work in these lanes (null: in all), from this due (epoch seconds; null: anywhere) on. */

@@ -3,6 +3,7 @@
  * the environment.
  */
 export { environment, isDevelopment } from './environment.js'
+export { Faults } from './faults.js'
 export { checkCapability, runtimeOptions, type Role } from './options.js'
 export { Registry } from './registry.js'
 export { createRuntime, type Database, type Runtime, type RuntimeParts } from './runtime.js'

@@ -16,6 +16,7 @@ import {
   type Signals,
   systemClock,
 } from '../kernel/index.js'
+import { Faults } from './faults.js'
 import type { RuntimeConfig } from './options.js'
 import { silentSpan, type Span } from './span.js'
 
@@ -37,6 +38,8 @@ export interface Runtime {
   readonly db: Database
   readonly clock: Clock
   readonly log: Logger
+  /** Of what goes on by itself: who stays in trouble is heard. */
+  readonly faults: Faults
   readonly news: NewsDesk
   readonly signals: Signals
   readonly config: RuntimeConfig
@@ -85,6 +88,7 @@ export function createRuntime(
     }),
     clock,
     log: config.logger,
+    faults: new Faults(clock, config.logger),
     news: createNewsDesk((error, name) => {
       config.logger.warn(`forge: a listener of ${name} threw: ${messageOf(error)}`)
     }),

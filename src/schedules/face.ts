@@ -44,11 +44,11 @@ export interface PastTick {
   readonly fired: Date
   readonly lateMs: number
   /**
-   * fired: it made the job; waiting: for the job of the tick before; skipped: that job was unfinished; missed: nobody was
-   * there in time, and the policy said so.
+   * fired: it made the job; waiting: for the job of the tick before; skipped: that job was unfinished, or a unique job
+   * stood; missed: nobody was there in time, and the policy said so.
    */
   readonly outcome: 'fired' | 'waiting' | 'skipped' | 'missed'
-  /** Id of the job; null: none was made. */
+  /** Id of the job; null: none was made. Of one that is skipped, the unique job that stood in its way. */
   readonly job: string | null
   /** Of one that people asked for. */
   readonly by: string | null
@@ -65,10 +65,10 @@ export interface ScheduleEvent {
 
 export interface Triggered {
   readonly planned: Date
-  /** False: it made no job: that tick stood already, or, with `overlap`, a job is unfinished. */
+  /** False: it made no job: that tick stood already, a unique job stands, or, with `overlap`, a job is unfinished. */
   readonly created: boolean
   /** What became of the tick, or of the one that stood. */
-  readonly outcome: PastTick['outcome']
+  readonly outcome: Exclude<PastTick['outcome'], 'missed'>
   readonly job: string | null
 }
 
@@ -88,8 +88,9 @@ export interface Crons {
   /** Newest first; `limit` 1 to 1,000, default 50. */
   events(name: string, options?: { readonly limit?: number }): Promise<readonly ScheduleEvent[]>
   /**
-   * Fires a tick now, or as of a time that has passed: then one that has fired already is not fired again.
-   * @throws ForgeError FORGE_SCHEDULE_UNKNOWN, FORGE_SCHEDULE_PAUSED, FORGE_OPTION_INVALID
+   * Fires a tick now, or as of a time that has passed: one that was missed or skipped then fires after all, and one that
+   * has fired does not fire again.
+   * @throws ForgeError FORGE_SCHEDULE_UNKNOWN, FORGE_SCHEDULE_PAUSED, FORGE_SCHEDULE_JOB_UNKNOWN, FORGE_OPTION_INVALID
    */
   trigger(name: string, options?: ByWhom & { readonly at?: Date | string }): Promise<Triggered>
   /** Nothing of it fires until it is resumed. @throws ForgeError FORGE_SCHEDULE_UNKNOWN */

@@ -1,17 +1,11 @@
 import { type Chore, type ClusterService, leaseLost, type LeaderPost } from '../cluster/index.js'
 import type { JobsService } from '../jobs/index.js'
-import { messageOf, type Service, sleep } from '../kernel/index.js'
+import { type Service, sleep } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { CodeSchedule, ScheduleRegistry } from './define.js'
 import type { Crons } from './face.js'
-import {
-  type FiredRow,
-  offerSchedules,
-  offersNow,
-  pruneTicks,
-  reconcile,
-  type ReconciledRow,
-} from './queries.js'
+import { forgetVersions, offerSchedules, offersNow, reconcile, type ReconciledRow } from './queries/code.js'
+import { type FiredRow, pruneTicks } from './queries/ticks.js'
 import { changedTopic, openCrons } from './stored.js'
 import { Ticker } from './ticker.js'
 
@@ -28,8 +22,11 @@ export interface SchedulesParts {
 const reconcileMs = 60_000
 const pruneMs = 600_000
 const keptMs = 30 * 86_400_000
+const forgetMs = 3_600_000
+const versionKeptMs = 90 * 86_400_000
 const prunedMax = 5_000
 const againMs = 1_000
+const laterMs = 5_000
 
 /** Everything of this room that lives in one process. */
 export class SchedulesService implements Service {
@@ -75,7 +72,15 @@ export class SchedulesService implements Service {
 
   /** For the maintenance leader. */
   get chores(): readonly Chore[] {
-    return [{ name: 'ticks', everyMs: pruneMs, work: () => this.#prune() }]
+    const { control } = this.#parts.runtime.db
+    return [
+      { name: 'ticks', everyMs: pruneMs, work: () => this.#prune() },
+      {
+        name: 'schedule versions',
+        everyMs: forgetMs,
+        work: () => control.run(forgetVersions, [versionKeptMs]),
+      },
+    ]
   }
 
   #onChanged(): void {
@@ -86,24 +91,21 @@ export class SchedulesService implements Service {
 
   /** What the leader does beside firing. */
   async #keepHouse(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#parts.runtime
+    const { clock, faults } = this.#parts.runtime
     this.#offersSeen = ''
     while (!signal.aborted) {
-      try {
-        await this.#reconcileIfChanged()
-      } catch (error) {
-        log.debug(`forge: schedules wait for the next look: ${messageOf(error)}`)
-      }
-      await sleep(clock, reconcileMs, signal)
+      const done = await faults.attempt('the look at what code defines', () => this.#reconcileIfChanged())
+      await sleep(clock, done ? reconcileMs : laterMs, signal)
     }
   }
 
-  async #reconcileIfChanged(): Promise<void> {
+  async #reconcileIfChanged(): Promise<boolean> {
     const [row] = await this.#parts.runtime.db.control.run(offersNow)
-    if (!row || row.seen === this.#offersSeen) return
+    if (!row || row.seen === this.#offersSeen) return true
     await this.#reconcile()
     // While one waits for its removal every look is needed.
     this.#offersSeen = row.seen.endsWith('true') ? '' : row.seen
+    return true
   }
 
   async #prune(): Promise<void> {
@@ -116,27 +118,22 @@ export class SchedulesService implements Service {
 
   #offerSoon(anew = false): void {
     if (anew) this.#offered = []
+    const { clock, faults } = this.#parts.runtime
     this.#offering = this.#offering.then(async () => {
       while (!this.#stop.signal.aborted) {
-        try {
-          return await this.#offer()
-        } catch (error) {
-          this.#parts.runtime.log.debug(
-            `forge: schedules of this code are not written yet: ${messageOf(error)}`,
-          )
-          await sleep(this.#parts.runtime.clock, againMs, this.#stop.signal)
-        }
+        if (await faults.attempt('the writing of schedules that code defines', () => this.#offer())) return
+        await sleep(clock, againMs, this.#stop.signal)
       }
     })
   }
 
-  /** Says what the code of this process defines, where that is new. */
-  async #offer(): Promise<void> {
+  /** Says what the code of this process defines, where that is new. Gives true. */
+  async #offer(): Promise<boolean> {
     const { runtime, registry } = this.#parts
     const schedules = registry.all()
     const same =
       schedules.length === this.#offered.length && schedules.every((one, at) => one === this.#offered[at])
-    if (same) return
+    if (same) return true
     await runtime.db.control.run(offerSchedules, [
       runtime.nodeId,
       schedules.map(({ name }) => name),
@@ -145,6 +142,7 @@ export class SchedulesService implements Service {
     ])
     await this.#reconcile()
     this.#offered = schedules
+    return true
   }
 
   async #reconcile(): Promise<void> {
@@ -163,7 +161,7 @@ function sentenceOf({ name, event, detail }: ReconciledRow): string {
   const said = {
     created: 'is new',
     changed: 'has changed',
-    renamed: `is new, and says what '${detail ?? ''}' said`,
+    renamed: `follows '${detail ?? ''}', which said the same and which no running code defines any more`,
     removed: 'is removed: no running code defines it any more',
     returned: 'is back',
     conflict:

@@ -1,10 +1,12 @@
 import type { Statement } from '../database/index.js'
 import {
   asRecord,
+  codeOf,
   ForgeError,
   type ForgeErrorCode,
   invalidOption,
   isStorable,
+  messageOf,
   unknownOption,
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
@@ -21,7 +23,7 @@ import {
   type ScheduleRow,
   triggerSchedule,
   updateSchedule,
-} from './queries.js'
+} from './queries/manage.js'
 import {
   checkScheduleName,
   hashOf,
@@ -38,7 +40,7 @@ import {
 export const changedTopic = 'schedules.changed'
 
 export interface CronsParts {
-  readonly runtime: Pick<Runtime, 'db' | 'signals' | 'clock'>
+  readonly runtime: Pick<Runtime, 'db' | 'signals'>
   /** Told of jobs that ticks made, after the commit. */
   readonly made: (ids: readonly string[]) => void
   /** Checks an input against the schema of a job, where this process knows it. */
@@ -117,10 +119,8 @@ class StoredCrons {
     const { runtime, made } = this.#parts
     const who = readWho(options, 'trigger', ['at'])
     const at = readMoment(options?.at, 'Option at of trigger()')
-    if (at !== null && at > runtime.clock.wallMs() + aheadMs)
-      throw invalidOption('Option at of trigger()', 'must not lie in the future')
     const values = [checkScheduleName(name), ...who, at === null ? null : new Date(at)]
-    const [row] = await runtime.db.control.run(triggerSchedule, values)
+    const [row] = await runtime.db.control.run(triggerSchedule, values).catch(refusedBySql)
     if (!row) {
       const found = await this.#row(name)
       if (found?.paused_at) throw new ForgeError('FORGE_SCHEDULE_PAUSED', `'${name}'.`)
@@ -160,7 +160,7 @@ class StoredCrons {
   async delete(name: string, options?: ByWhom): Promise<void> {
     const values = [checkScheduleName(name), ...readWho(options, 'delete')]
     const rows = await this.#parts.runtime.db.control.run(deleteSchedule, values)
-    if (rows.length === 0) await this.#refuse(name)
+    if (!rows[0]?.done) await this.#refuse(name)
     this.#tell(name)
   }
 
@@ -180,13 +180,14 @@ class StoredCrons {
         'is for forge.cron: what stands in a table has no function',
       )
     const spec = readSchedule(name, rule, rest)
-    if (timesOf(spec).after(this.#parts.runtime.clock.wallMs()) === null)
+    const nowMs = await this.#checkJob(name, spec)
+    if (timesOf(spec).after(nowMs) === null)
       throw new ForgeError('FORGE_SCHEDULE_NEVER', `'${name}': ${ruleText(spec)}.`)
-    await this.#checkJob(name, spec)
     return [name, ...who, JSON.stringify(spec), hashOf(spec)]
   }
 
-  async #checkJob(name: string, spec: ScheduleSpec): Promise<void> {
+  /** Gives the clock of the database. */
+  async #checkJob(name: string, spec: ScheduleSpec): Promise<number> {
     const [needs] = await this.#parts.runtime.db.control.run(jobNeeds, [spec.job])
     if (!needs) throw new ForgeError('FORGE_SCHEDULE_JOB_UNKNOWN', `'${spec.job.slice(0, 60)}'.`)
     if (needs.keyed && spec.key === null)
@@ -199,6 +200,7 @@ class StoredCrons {
         `does not go with '${spec.job}', which is debounced`,
       )
     await this.#parts.check(spec.job, spec.input)
+    return needs.now_ms
   }
 
   async #row(name: string): Promise<ScheduleRow | undefined> {
@@ -207,8 +209,7 @@ class StoredCrons {
   }
 
   /** Of one that the leader has not looked at yet it is worked out here. */
-  #next({ spec, next_at, planned, paused_at, removed_at }: ScheduleRow): number | null {
-    const nowMs = this.#parts.runtime.clock.wallMs()
+  #next({ spec, next_at, planned, paused_at, removed_at, now_ms: nowMs }: ScheduleRow): number | null {
     if (removed_at !== null) return null
     if (paused_at !== null) return timesOf(spec).after(nowMs)
     if (planned || next_at === null) return next_at?.getTime() ?? null
@@ -250,9 +251,6 @@ class StoredCrons {
   }
 }
 
-/** Between the clock of this process and that of the database. */
-const aheadMs = 300_000
-
 const dateOf = (ms: number | null): Date | null => (ms === null ? null : new Date(ms))
 
 function lastOf(row: ScheduleRow): Schedule['last'] {
@@ -263,6 +261,15 @@ function lastOf(row: ScheduleRow): Schedule['last'] {
 
 function unknownSchedule(name: string): never {
   throw new ForgeError('FORGE_SCHEDULE_UNKNOWN' satisfies ForgeErrorCode, `'${String(name).slice(0, 60)}'.`)
+}
+
+/** What the SQL functions refuse has codes of its own: see docs/sql.md. */
+function refusedBySql(error: unknown): never {
+  const code = codeOf(error)
+  if (!code.startsWith('ZF')) throw error
+  const cause = { cause: error }
+  if (code === 'ZF001') throw new ForgeError('FORGE_SCHEDULE_JOB_UNKNOWN', `${messageOf(error)}.`, cause)
+  throw new ForgeError('FORGE_OPTION_INVALID', `${messageOf(error)}.`, cause)
 }
 
 function readCount(value: unknown, name: string): number {

@@ -10,7 +10,7 @@ import {
   holdSchedule,
   releaseTicks,
   waitingSchedules,
-} from './queries.js'
+} from './queries/ticks.js'
 
 type Due = DueRow & { readonly name: string }
 
@@ -52,12 +52,19 @@ export class Ticker {
   async lead({ term, signal }: Pick<Leading, 'term' | 'signal'>): Promise<void> {
     while (!signal.aborted) {
       this.#woken = false
-      const waitMs = await this.#round(term.id, signal).catch((error: unknown) => {
-        if (!signal.aborted) this.#runtime.log.debug(`forge: no ticks now: ${messageOf(error)}`)
-        return againMs
-      })
-      if (waitMs > 0) await this.#sleep(waitMs, signal)
+      const waitMs = await this.#runtime.faults.attempt('the round of schedules', () =>
+        this.#turn(term.id, signal),
+      )
+      if (waitMs !== 0) await this.#sleep(waitMs ?? againMs, signal)
     }
+  }
+
+  /** Once it leads no longer, whatever fails is of no interest. */
+  #turn(term: string, signal: AbortSignal): Promise<number> {
+    return this.#round(term, signal).catch((error: unknown) => {
+      if (signal.aborted) return 0
+      throw error
+    })
   }
 
   /** Gives the milliseconds until the next. */
@@ -68,7 +75,7 @@ export class Ticker {
     const rows = await db.control.run(dueSchedules, [dueMax])
     const [{ now_ms: nowMs, in_ms: inMs, waiting }] = rows as [DueRow]
     const due = rows.filter((row): row is Due => row.name !== null)
-    const plans = await this.#plan(due, nowMs, signal)
+    const plans = await this.#plan({ due, nowMs, term }, signal)
     if (signal.aborted) return 0
     let waits = waiting
     for (const part of portions(plans)) {
@@ -88,7 +95,7 @@ export class Ticker {
     )
   }
 
-  async #plan(due: readonly Due[], nowMs: number, signal: AbortSignal): Promise<Planned[]> {
+  async #plan({ due, nowMs, term }: Look, signal: AbortSignal): Promise<Planned[]> {
     const { clock } = this.#runtime
     const plans: Planned[] = []
     let untilMs = clock.monotonicMs() + turnMs
@@ -99,7 +106,7 @@ export class Ticker {
         plans.push({ row, plan: planTicks({ name, spec, nextMs, planned, lastMs }, nowMs) })
       } catch (error) {
         // A zone that this machine does not know, for example.
-        await this.#hold(row, error)
+        await this.#hold(term, row, error)
       }
       if (clock.monotonicMs() < untilMs) continue
       await new Promise((turn) => setImmediate(turn))
@@ -117,7 +124,7 @@ export class Ticker {
       if (isConnectionError(error) || termOver(error)) throw error
       const [first] = plans as [Planned]
       if (plans.length === 1) {
-        await this.#hold(first.row, error)
+        await this.#hold(term, first.row, error)
         return []
       }
     }
@@ -140,15 +147,15 @@ export class Ticker {
         rows.push(...(await db.control.run(releaseTicks, [term, schedule.name])))
       } catch (error) {
         if (isConnectionError(error) || termOver(error)) throw error
-        await this.#hold(schedule, error)
+        await this.#hold(term, schedule, error)
       }
     }
     return rows
   }
 
-  async #hold({ name, rev }: Pick<Due, 'name' | 'rev'>, error: unknown): Promise<void> {
+  async #hold(term: string, { name, rev }: Pick<Due, 'name' | 'rev'>, error: unknown): Promise<void> {
     this.#runtime.log.error(`forge: schedule '${name}' cannot fire: ${messageOf(error)}`)
-    const [held] = await this.#runtime.db.control.run(holdSchedule, [name, messageOf(error), rev])
+    const [held] = await this.#runtime.db.control.run(holdSchedule, [name, messageOf(error), rev, term])
     this.#heldMs = Math.min(this.#heldMs, held?.ms ?? 0)
   }
 
@@ -166,6 +173,12 @@ export class Ticker {
     })
     this.#wake = null
   }
+}
+
+interface Look {
+  readonly due: readonly Due[]
+  readonly nowMs: number
+  readonly term: string
 }
 
 interface Planned {

@@ -25,7 +25,7 @@ const sound: Facts = {
   oldest: null,
   history: { missing: [], nodesAlive: 2 },
   cluster: {
-    nodes: [{ host: 'web-1', roles: ['worker', 'scheduler'], clockMs: 20 }],
+    nodes: [{ host: 'web-1', roles: ['worker', 'scheduler'], state: 'active', clockMs: 20 }],
     led: ['scheduler', 'maintenance'],
     orphans: 0,
     hints: [],
@@ -52,7 +52,7 @@ describe('the judgement of the doctor', () => {
       listening: 'deaf',
       oldest: { who: 'process 7 (report, psql)', state: 'idle in transaction', age_ms: 600_000, query: null },
       cluster: {
-        nodes: [{ host: 'web-2', roles: ['worker'], clockMs: -300_000 }],
+        nodes: [{ host: 'web-2', roles: ['worker'], state: 'active', clockMs: -300_000 }],
         led: ['scheduler'],
         orphans: 3,
         hints: [{ what: 'dead rows', name: 'job', dead: 900_000, live: 10, bytes: 80_000_000 }],
@@ -100,7 +100,10 @@ describe('the judgement of the doctor', () => {
     })
     expect(find('leaders', cluster({ led: ['scheduler'] })).detail).toContain('nobody leads maintenance')
     expect(find('leaders', cluster({ nodes: [], led: [] }))).toMatchObject({ state: 'ok' })
-    const node = { roles: ['worker'], clockMs: -300_000 }
+    // They were asked to take nothing new: that nobody leads is as it should be.
+    const draining = { host: 'web-9', roles: ['worker', 'scheduler'], state: 'draining', clockMs: 0 } as const
+    expect(find('leaders', cluster({ nodes: [draining], led: [] }))).toMatchObject({ state: 'ok' })
+    const node = { roles: ['worker'], state: 'active', clockMs: -300_000 } as const
     const clocks = find('node clocks', cluster({ nodes: [{ ...node, host: 'web-9' }] }))
     expect(clocks).toMatchObject({ state: 'warn', detail: 'web-9 300.0 s ahead' })
     expect(find('leases', cluster({ orphans: 2, nodes: [] })).fix).toContain('Start a node')

@@ -1,4 +1,5 @@
-import { describe, expect, it } from 'vitest'
+import { hostname } from 'node:os'
+import { describe, expect, it, vi } from 'vitest'
 import { LoadMeter, type NodeLoad } from '../../src/cluster/load.js'
 import { deferred } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
@@ -64,6 +65,35 @@ describe('what a node says of itself', () => {
     expect(loopMs()).toBe(750)
     expect(loopMs()).toBe(0)
   })
+})
+
+it('a clock that is off is said by name once, and health shows it', async () => {
+  vi.useFakeTimers({ toFake: ['Date'] })
+  vi.setSystemTime(Date.now() - 300_000)
+  const bundle = setup(database)
+  await using node = await bundle.attach({ lease })
+  const clock = async () => (await node.health()).checks.find(({ name }) => name === 'clock')
+  await until(async () => (await clock())?.ok === false, { label: 'seen' })
+  expect((await clock())?.detail).toMatch(/^(299|300|301)\.\d s behind that of the database$/)
+  // It works as ever: leases go by the database.
+  expect((await node.health()).ready).toBe(true)
+  const said = bundle.heard.filter(
+    ({ level, message }) => level === 'warn' && message.includes('the clock of'),
+  )
+  expect(said.map(({ message }) => message)).toEqual([expect.stringContaining(hostname())])
+  vi.useRealTimers()
+  await until(async () => (await clock())?.ok === true, { label: 'mended' })
+})
+
+it('a list of nodes begins with those that live, however many have died', async () => {
+  await using node = await setup(database).attach({ lease })
+  await database.query(
+    `insert into forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until, started_at, died_at)
+     select gen_random_uuid(), gen_random_uuid(), 'dead', 'gone', 1, '0', '{}', '{}', now() - interval '1 s', now() + interval '1 s', now()
+     from generate_series(1, 250)`,
+  )
+  const nodes = await node.cluster.nodes()
+  expect([nodes.length, nodes[0]?.id]).toEqual([200, node.id])
 })
 
 describe('a node that is coming up', () => {

@@ -128,6 +128,26 @@ describe('a schedule that is made at run time', () => {
     expect(await node.crons.get('bad')).toBeNull()
   })
 
+  it('takes along a tick that comes to wait while it is deleted', async () => {
+    await node.crons.create('race', yearly, { job: 'work', overlap: 'queue' })
+    const firing = await database.pool().connect()
+    await firing.query('begin')
+    await firing.query(`select from forge.schedule where name = 'race' for no key update`)
+    const deleted = node.crons.delete('race')
+    const blocked = () =>
+      database.query(
+        `select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%schedule_delete%'`,
+      )
+    await until(async () => (await blocked()).length === 1, { label: 'the deletion waits' })
+    await firing.query(
+      `insert into forge.schedule_tick (schedule, planned_at, outcome) values ('race', now(), 'waiting')`,
+    )
+    await firing.query('commit')
+    firing.release()
+    await deleted
+    expect(await node.crons.ticks('race')).toMatchObject([{ outcome: 'skipped' }])
+  })
+
   it('cannot be changed or deleted when it is not there, or when code defines it', async () => {
     const { crons } = node
     await expect(crons.update('nowhere', yearly, { job: 'work' })).rejects.toMatchObject({
@@ -144,55 +164,6 @@ describe('a schedule that is made at run time', () => {
     await node.crons.create('keyed.1', yearly, { job: 'keyed', key: 'k1' })
     expect((await node.crons.trigger('keyed.1')).created).toBe(true)
     await node.crons.delete('keyed.1')
-  })
-})
-
-describe('trigger', () => {
-  it('fires a tick now, and as of a time that has passed', async () => {
-    ran = []
-    const now = await node.crons.trigger('code', { by: 'ann', reason: 'try it' })
-    expect(now).toMatchObject({ created: true, outcome: 'fired' })
-    await until(() => ran.length === 1, { label: 'ran' })
-    const at = new Date('2026-01-01T03:00:00Z')
-    const past = await node.crons.trigger('code', { at })
-    expect(past).toMatchObject({ created: true, planned: at })
-    // Once: that tick stands.
-    expect(await node.crons.trigger('code', { at: at.toISOString() })).toEqual({ ...past, created: false })
-    await until(() => ran.length === 2, { label: 'ran again' })
-    expect((await node.crons.ticks('code')).map(({ by, reason }) => [by, reason])).toEqual([
-      ['ann', 'try it'],
-      [null, null],
-    ])
-    expect((await node.crons.events('code'))[1]).toMatchObject({
-      event: 'triggered',
-      by: 'ann',
-      reason: 'try it',
-    })
-  })
-
-  it('keeps to overlap', async () => {
-    bundle.forge.cron('alone', yearly, {
-      overlap: 'skip',
-      run: (_tick, { signal }) => new Promise((resolve) => signal.addEventListener('abort', resolve)),
-    })
-    await until(() => node.crons.get('alone'), { label: 'written down' })
-    const first = await node.crons.trigger('alone')
-    expect(await node.crons.trigger('alone')).toMatchObject({ created: false, outcome: 'skipped', job: null })
-    await node.jobs.cancel(first.job as string)
-  })
-
-  it('is refused for an unknown and a paused schedule, and for the future', async () => {
-    const { crons } = node
-    await expect(crons.trigger('nowhere')).rejects.toMatchObject({ code: 'FORGE_SCHEDULE_UNKNOWN' })
-    await crons.pause('code')
-    await expect(crons.trigger('code')).rejects.toMatchObject({ code: 'FORGE_SCHEDULE_PAUSED' })
-    await crons.resume('code')
-    await expect(crons.trigger('code', { at: '2100-01-01T00:00:00Z' })).rejects.toMatchObject({
-      code: 'FORGE_OPTION_INVALID',
-    })
-    await expect(crons.trigger('code', { when: 1 } as never)).rejects.toMatchObject({
-      code: 'FORGE_OPTION_UNKNOWN',
-    })
   })
 })
 
@@ -256,10 +227,10 @@ describe('pause and resume', () => {
 describe('looking', () => {
   it('lists in the order of names, page by page', async () => {
     const all = await node.crons.list()
-    expect(all.map(({ name }) => name)).toEqual(['alone', 'code', 'stops'])
+    expect(all.map(({ name }) => name)).toEqual(['code', 'stops'])
     const [first] = await node.crons.list({ limit: 1 })
     expect((await node.crons.list({ limit: 1, after: first?.name ?? '' })).map(({ name }) => name)).toEqual([
-      'code',
+      'stops',
     ])
     await expect(node.crons.list({ limit: 0 })).rejects.toMatchObject({ code: 'FORGE_OPTION_INVALID' })
   })

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { dueSchedules } from '../../src/schedules/queries.js'
+import { dueSchedules } from '../../src/schedules/queries/ticks.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'

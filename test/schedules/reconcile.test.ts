@@ -112,7 +112,9 @@ describe('what code defines', () => {
     const old = await version({ 'name.old': '0 0 4 1 *' })
     await old.stop()
     const young = await version({ 'name.new': '0 0 4 1 *' })
-    expect(young.heard).toContain("forge: schedule 'name.new' is new, and says what 'name.old' said")
+    expect(young.heard).toContain(
+      "forge: schedule 'name.new' follows 'name.old', which said the same and which no running code defines any more",
+    )
     // Under both names it would fire twice.
     expect(await young.crons.get('name.old')).toMatchObject({ state: 'removed' })
     expect((await young.crons.events('name.new'))[0]).toMatchObject({
@@ -156,6 +158,43 @@ describe('what code defines', () => {
     const both = await version({ 'alike.five': '0 0 15 1 *', 'alike.six': '0 0 15 1 *' })
     expect(await eventsOf(both, 'alike.five')).toEqual(['created'])
     await both.stop()
+  })
+
+  it('is found to be renamed when the last node of the old version is gone, and goes on no longer', async () => {
+    const old = await version({ 'shift.old': '0 0 16 1 *' })
+    const young = await version({ 'shift.new': '0 0 16 1 *' })
+    // While both are there nobody knows yet.
+    expect(await eventsOf(young, 'shift.new')).toEqual(['created'])
+    expect(await young.crons.get('shift.old')).toMatchObject({ state: 'active' })
+    // The new version crashes in the middle of it and comes back.
+    await young.stop()
+    await reconcile()
+    const again = await version({ 'shift.new': '0 0 16 1 *' })
+    await old.stop()
+    await reconcile()
+    expect(await again.crons.get('shift.old')).toMatchObject({ state: 'removed' })
+    expect((await again.crons.events('shift.old'))[0]).toMatchObject({
+      event: 'renamed',
+      reason: 'renamed to shift.new',
+    })
+    expect((await again.crons.events('shift.new'))[0]).toMatchObject({
+      event: 'renamed',
+      reason: 'renamed from shift.old',
+    })
+    await again.stop()
+  })
+
+  it('is not renamed by a new one that stands beside it in the same code', async () => {
+    const old = await version({ 'beside.a': '0 0 17 1 *' })
+    const both = await version({ 'beside.a': '0 0 17 1 *', 'beside.b': '0 0 17 1 *' })
+    await old.stop()
+    const one = await version({ 'beside.b': '0 0 17 1 *' })
+    await both.stop()
+    await reconcile()
+    // It goes on for its minute.
+    expect(await one.crons.get('beside.a')).toMatchObject({ state: 'active' })
+    expect(await eventsOf(one, 'beside.b')).toEqual(['created'])
+    await one.stop()
   })
 
   it('does not replace what was made at run time', async () => {

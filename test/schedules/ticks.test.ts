@@ -47,6 +47,50 @@ describe('a schedule of code', () => {
     })
   })
 
+  it('has a job of its own with the options of one: retry, timeout, capability and keep', async () => {
+    const { forge, attach } = setup(database)
+    const plain = setup(database)
+    forge.cron('own', never, {
+      retry: { attempts: 2, backoff: 'fixed', base: '10ms' },
+      timeout: '50ms',
+      capability: 'tick',
+      keep: { completed: 0 },
+      run: (tick, { signal }) =>
+        tick.input === null
+          ? null
+          : new Promise((_, reject) =>
+              signal.addEventListener('abort', () => reject(signal.reason as Error)),
+            ),
+    })
+    plain.forge.cron('own', never, { capability: 'tick', run: () => null })
+    await using node = await attach({ ...options, roles: ['worker', 'scheduler'], capabilities: ['tick'] })
+    const done = await node.crons.trigger('own')
+    await until(async () => (await node.jobs.get(done.job as string)) === null, { label: 'nothing is kept' })
+    await database.query(
+      `update forge.schedule set spec = jsonb_set(spec, '{input}', '"long"') where name = 'own'`,
+    )
+    const late = await node.crons.trigger('own')
+    const job = await until(
+      async () => {
+        const found = await node.jobs.get(late.job as string)
+        return found?.state === 'discarded' ? found : null
+      },
+      { label: 'given up' },
+    )
+    expect(job).toMatchObject({ attempt: 2, state: 'discarded' })
+    expect(JSON.stringify(job.errors)).toContain('FORGE_JOB_TIMEOUT')
+    await node.stop()
+    // A node without the capability leaves it alone.
+    await using other = await plain.attach(options)
+    const left = await other.crons.trigger('own')
+    await until(
+      async () => (await other.jobs.explain(left.job as string)).sentence.includes(`capability 'tick'`),
+      {
+        label: 'nobody declares it',
+      },
+    )
+  })
+
   it('makes jobs of another definition, with its own input, queue, priority and key', async () => {
     const { forge, attach } = setup(database)
     const seen: unknown[] = []
@@ -121,7 +165,7 @@ describe('ticks that nobody fired in time', () => {
     // As it stands after ten minutes. Its minutes end 20 s ago, so that none ends while this looks.
     const [{ now }] = (await database.query<{ now: Date }>(
       `update forge.schedule set planned = true, spec = jsonb_set(spec, '{rule}',
-         jsonb_build_object('cron', extract(second from now() - interval '20 s')::int || ' * * * * *')),
+         jsonb_build_object('cron', floor(extract(second from now() - interval '20 s')) || ' * * * * *')),
        next_at = date_trunc('second', now() - interval '20 s') - interval '9 min'
        where name = $1 returning now() as now`,
       [`missed.${name}`],
@@ -276,6 +320,13 @@ describe('what may be fired', () => {
     await until(async () => (await outcomes('stuck.b')).join() === 'fired,fired', { label: 'the sound one' })
     expect(await outcomes('stuck.a')).toEqual(['fired', 'waiting'])
     expect((await node.crons.get('stuck.a'))?.fault).toContain('nobody.has.it')
+    await database.query(
+      `update forge.schedule set spec = jsonb_set(spec, '{job}', '"stuck.a"'), held_until = null where name = 'stuck.a'`,
+    )
+    await until(async () => (await outcomes('stuck.a')).join() === 'fired,fired', {
+      label: 'and the other, when it can be',
+    })
+    expect((await node.crons.get('stuck.a'))?.fault).toBeNull()
   })
 
   it('comes from one node of several, and from the next when that one stops, with no tick lost or doubled', async () => {
