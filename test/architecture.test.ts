@@ -92,6 +92,16 @@ describe('the judge of the house', () => {
     expect(faultsOf({ [`src/jobs/${name}/text.ts`]: '' })).toEqual([`rooms src/jobs/${name}/text.ts`])
   })
 
+  it('fires on a claim that goes past the one module that claims', () => {
+    const house = {
+      'src/jobs/queries/claim.ts': `export const claim = 'select 1'`,
+      'src/jobs/trip.ts': `import { claim } from './queries/claim.js'\nexport const trip = claim`,
+    }
+    expect(faultsOf(house)).toEqual([])
+    const past = `import { claim } from './queries/claim.js'\nexport const pump = claim`
+    expect(faultsOf({ ...house, 'src/jobs/pump.ts': past })).toEqual(['doors src/jobs/pump.ts'])
+  })
+
   it('fires on an import from a higher floor and from the same floor', () => {
     expect(faultsOf({ 'src/cluster/lead.ts': `import { jobs } from '../jobs/index.js'` })).toEqual([
       'floors src/cluster/lead.ts',

@@ -11,8 +11,11 @@ import { readUnique, type UniqueOptions, type UniqueSpec } from './unique.js'
 export interface RetryOptions {
   /** All attempts, the first included. 1 to 1,000; default 5. */
   readonly attempts?: number
-  /** Default 'exponential'. */
-  readonly backoff?: 'fixed' | 'linear' | 'exponential'
+  /**
+   * Default 'exponential'. A function gives the delay itself, without jitter and at most `max`: `attempt` is the number of the one
+   * that failed, from 1. What it throws, or what is no duration, counts as 'exponential'.
+   */
+  readonly backoff?: 'fixed' | 'linear' | 'exponential' | ((attempt: number, error: unknown) => Duration)
   /** First delay; default '1s'. */
   readonly base?: Duration
   /** Longest delay; default '5m'. */
@@ -129,15 +132,17 @@ function readRetry(value: unknown, name: string): RetryPolicy {
   if (!Number.isInteger(attempts) || (attempts as number) < 1 || (attempts as number) > 1_000) {
     throw invalidOption(`${name}.attempts`, 'must be a whole number from 1 to 1000')
   }
-  if (!['fixed', 'linear', 'exponential'].includes(backoff as string)) {
-    throw invalidOption(`${name}.backoff`, "must be 'fixed', 'linear' or 'exponential'")
+  const own = typeof backoff === 'function'
+  if (!own && !['fixed', 'linear', 'exponential'].includes(backoff as string)) {
+    throw invalidOption(`${name}.backoff`, "must be 'fixed', 'linear', 'exponential' or a function")
   }
   if (typeof jitter !== 'number' || !(jitter >= 0 && jitter <= 1))
     throw invalidOption(`${name}.jitter`, 'must be 0 to 1')
   if (typeof when !== 'function') throw invalidOption(`${name}.when`, 'must be a function')
   return {
     attempts: attempts as number,
-    kind: backoff as RetryPolicy['kind'],
+    kind: own ? 'exponential' : (backoff as RetryPolicy['kind']),
+    delay: own ? (backoff as RetryPolicy['delay']) : null,
     baseMs: durationMs(record.base ?? '1s', `${name}.base`),
     maxMs: durationMs(record.max ?? '5m', `${name}.max`),
     jitter,

@@ -1,4 +1,4 @@
-import { type Backoff, backoffMs, storableText } from '../kernel/index.js'
+import { type Backoff, backoffMs, durationMs, storableText } from '../kernel/index.js'
 
 /**
  * What a job is: its states, and what becomes of it when its handler is done. Pure: no clock, no database.
@@ -63,6 +63,8 @@ export interface JobError {
 export interface RetryPolicy extends Backoff {
   readonly attempts: number
   readonly when: (error: unknown) => boolean
+  /** In place of the rest: gives the delay, whatever that is. */
+  readonly delay: ((attempt: number, error: unknown) => unknown) | null
 }
 
 /** How long finished jobs are kept, in milliseconds; 0 keeps nothing. */
@@ -148,9 +150,22 @@ function afterFailure(
   if (outcome.kind === 'threw' && !wants(policy.retry, error)) {
     return { kind: 'final', state: 'discarded', reason: 'retry.when declined', error }
   }
-  const delayMs =
-    outcome.kind === 'retryAfter' ? outcome.delayMs : backoffMs(policy.retry, run.attempt, policy.random)
+  const delayMs = outcome.kind === 'retryAfter' ? outcome.delayMs : delayAfter(error, run.attempt, policy)
   return { kind: 'again', state: 'retryable', delayMs, refund: 0, error }
+}
+
+/** A function of the host that throws, or gives no duration, must not decide over the job. */
+function delayAfter(
+  error: unknown,
+  attempt: number,
+  { retry, random }: { readonly retry: RetryPolicy; readonly random: number },
+): number {
+  try {
+    if (retry.delay) return Math.min(durationMs(retry.delay(attempt, error)), retry.maxMs)
+  } catch {
+    // As if it had not been given.
+  }
+  return backoffMs(retry, attempt, random)
 }
 
 /** A `when` that throws counts as "retry": losing work for a bug in the decision would be worse. */

@@ -1,5 +1,22 @@
 import type { JobSpec } from './define.js'
-import type { ClaimedRow } from './queries/claim.js'
+
+/** A job as a claim brings it. */
+export interface ClaimedRow {
+  readonly id: string
+  /** Where its row stands, as long as nothing writes to it: '(page,item)'. */
+  readonly tid: string
+  readonly lane: number
+  readonly attempt: number
+  readonly attempts_max: number
+  readonly claims: number
+  readonly input: unknown
+  readonly crashes: number
+  /** A cancel mark stands since before the claim: its handler must not start. */
+  readonly cancelled: boolean
+  readonly gates: readonly string[] | null
+  /** True: too large to come along; it is read when the job starts, and `input` is null. */
+  readonly big: boolean
+}
 
 /** Why forge aborted a handler; null while it did not. */
 export type AbortKind = 'timeout' | 'cancel' | 'stop' | 'contact' | 'lost'

@@ -4,7 +4,6 @@ import { randomId } from '../kernel/index.js'
 import type { Plan } from './frontier.js'
 import type { Position } from './lane-state.js'
 import {
-  type ClaimedRow,
   claimJobs,
   claimJobsOfLanes,
   claimSuspect,
@@ -12,8 +11,8 @@ import {
   exchangeJobsOfLanes,
   type TripRow,
 } from './queries/claim.js'
-import { completeClaim, completeJobs } from './queries/finish.js'
-import type { JobRun } from './run.js'
+import { completeClaim, completeJobs } from './queries/complete.js'
+import type { ClaimedRow, JobRun } from './run.js'
 
 /** A job that completed in the ordinary way. */
 export interface Completed {

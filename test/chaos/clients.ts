@@ -19,7 +19,16 @@ export interface ToldBatch {
   readonly acked: boolean
 }
 
-const hows = ['return', 'return', 'transaction', 'transaction', 'throw', 'snooze', 'progress'] as const
+const hows = [
+  'return',
+  'nothing',
+  'nothing',
+  'transaction',
+  'transaction',
+  'throw',
+  'snooze',
+  'progress',
+] as const
 const inFlightMax = 100
 
 class RolledBack extends Error {}
@@ -29,7 +38,7 @@ export class Clients {
   readonly told: Told[] = []
   readonly batches: ToldBatch[] = []
   readonly #node: ForgeNode
-  readonly #work
+  readonly #jobs
   readonly #random: Random
   readonly #calls = new Set<Promise<void>>()
   #stopping = false
@@ -37,18 +46,18 @@ export class Clients {
 
   private constructor(
     node: ForgeNode,
-    parts: { readonly work: ReturnType<typeof define>; readonly random: Random },
+    parts: { readonly jobs: ReturnType<typeof define>; readonly random: Random },
   ) {
     this.#node = node
-    this.#work = parts.work
+    this.#jobs = parts.jobs
     this.#random = parts.random
   }
 
   static async attach(pool: pg.Pool, random: Random): Promise<Clients> {
     const forge = createForge()
-    const work = define(forge)
+    const jobs = define(forge)
     const node = await forge.attach(null, pool, { roles: ['gateway'], logger: false, startTimeout: '30s' })
-    return new Clients(node, { work, random })
+    return new Clients(node, { jobs, random })
   }
 
   start({ everyMs }: { readonly everyMs: number }): void {
@@ -74,8 +83,9 @@ export class Clients {
 
   #one(): Promise<void> {
     const dice = this.#random.fraction()
-    if (dice < 0.5) return this.#alone(1)
-    if (dice < 0.6) return this.#alone(3)
+    if (dice < 0.4) return this.#single(1)
+    if (dice < 0.5) return this.#single(3)
+    if (dice < 0.6) return this.#single(1, `key ${this.#random.int(1, 3)}`)
     if (dice < 0.7) return this.#bulk(this.#random.int(2, 20))
     return this.#transaction(this.#random.int(1, 3), dice > 0.88)
   }
@@ -87,10 +97,12 @@ export class Clients {
     return { ms: this.#random.int(200, 1_500), holdMs: 2_500, how }
   }
 
-  /** The same call several times at once: one job. */
-  async #alone(times: number): Promise<void> {
-    const [id, input] = [randomUUID(), this.#input()]
-    const calls = Array.from({ length: times }, () => this.#work.enqueue(input, { id }))
+  /** The same call several times at once: one job. With a key, one that runs while no other of its key does. */
+  async #single(times: number, key?: string): Promise<void> {
+    const id = randomUUID()
+    const input = key === undefined ? this.#input() : { ...this.#input(), ms: this.#random.int(0, 40), key }
+    const job = key === undefined ? this.#jobs.work : this.#jobs.alone
+    const calls = Array.from({ length: times }, () => job.enqueue(input, { id }))
     const answers = await Promise.allSettled(calls)
     const acked = answers.some(({ status }) => status === 'fulfilled')
     this.told.push({ id, how: input.how, fate: acked ? 'acked' : 'unknown' })
@@ -100,7 +112,7 @@ export class Clients {
     const batch = randomUUID()
     const inputs = Array.from({ length: n }, () => ({ ...this.#input(), batch }))
     try {
-      const handles = await this.#work.enqueueMany(inputs)
+      const handles = await this.#jobs.work.enqueueMany(inputs)
       handles.forEach(({ id }, at) => this.told.push({ id, how: inputs[at]?.how, fate: 'acked' }))
       this.batches.push({ batch, n, acked: true })
     } catch {
@@ -113,7 +125,7 @@ export class Clients {
     let fate: Told['fate'] = 'acked'
     try {
       await this.#node.transaction(async (tx) => {
-        for (const { id, input } of jobs) await this.#work.enqueue(input, { id, tx })
+        for (const { id, input } of jobs) await this.#jobs.work.enqueue(input, { id, tx })
         if (takesBack) throw new RolledBack()
       })
     } catch (error) {
@@ -124,5 +136,10 @@ export class Clients {
 }
 
 function define(forge: ReturnType<typeof createForge>) {
-  return forge.job('chaos', { retry: { attempts: 20 }, run: (input: ChaosInput) => input.ms })
+  const shared = { retry: { attempts: 20 }, run: (input: ChaosInput) => input.ms }
+  const by = ({ key = '' }: ChaosInput): string => key
+  return {
+    work: forge.job('chaos', shared),
+    alone: forge.job('chaos.alone', { ...shared, concurrency: { limit: 1, by } }),
+  }
 }

@@ -142,6 +142,33 @@ for (const gap of gaps) {
   )
 }
 
+/** So many that a worker hands in several of one claim at once, without looking for more. */
+const bulk = 300
+
+it.each([
+  ['within the completion of a claim as a whole', { bytes: 0 }],
+  ['between the commit of such a completion and the answer', {}],
+])(
+  `${rounds} times, ${bulk} jobs survive SIGKILL of their worker %s`,
+  { timeout: rounds * 60_000 },
+  async (_where, how) => {
+    for (let round = 0; round < rounds; round++) {
+      const victim = round % 2
+      const [member, other] = [fleet.members[victim], fleet.members[1 - victim]] as [Member, Member]
+      const reached = cut(member, { match: 'forge_complete_claim', ...how })
+      other.node.pause()
+      const handles = await plain.enqueueMany(
+        Array.from({ length: bulk }, () => ({ ms: 0, how: 'nothing' }) as const),
+      )
+      enqueued.push(...handles.map(({ id }) => ({ id, acked: true })))
+      await reached.finally(() => other.node.resume())
+      await fleet.replace(victim, 0)
+      const left = async (): Promise<unknown> => (await database.query('select from forge.job limit 1'))[0]
+      await until(async () => !(await left()), { deadlineMs: 30_000, label: 'all have ended' })
+    }
+  },
+)
+
 it('lost nothing, and each killed job ran again within the lease and a moment', async () => {
   const recording = await readRecording(database.query, enqueued)
   const verdict = checkHistory(recording.events, { attemptsMax: 2 })

@@ -50,6 +50,7 @@ export async function judgeStorm(
     ...rolledBackOf(told, [...ended, ...left]),
     ...batches.flatMap((batch) => halfBatch(batch, ended)),
     ...ended.flatMap(oddEnd),
+    ...(await overlapsOf(query)),
     ...(recording.deadClaims > 0 ? [`${recording.deadClaims} claims without a lease`] : []),
     ...(recording.staleResults > 0 ? [`${recording.staleResults} results of another claim`] : []),
   ]
@@ -69,6 +70,25 @@ function rolledBackOf(told: readonly Told[], seen: readonly { readonly id: strin
   return told
     .filter(({ id, fate }) => fate === 'rolledBack' && there.has(id))
     .map(({ id }) => `was rolled back and is there: ${id}`)
+}
+
+/** Of jobs of one key, which run one at a time, each claim that began before the one of another had ended. */
+async function overlapsOf(query: Query): Promise<string[]> {
+  const log = await query<{ kind: string; job: string; key: string }>(
+    `select l.kind, l.job, h.input ->> 'key' as key from chaos.log as l join forge.job_history as h on h.id = l.job
+     where h.input ->> 'key' is not null order by l.n`,
+  )
+  const holders = new Map<string, string>()
+  const findings: string[] = []
+  for (const { kind, job, key } of log) {
+    const holder = holders.get(key)
+    if (kind !== 'claimed') {
+      if (holder === job) holders.delete(key)
+    } else if (holder !== undefined && holder !== job)
+      findings.push(`${job} began while ${holder} had '${key}'`)
+    else holders.set(key, job)
+  }
+  return findings
 }
 
 /** All or none; all when it was acknowledged. */

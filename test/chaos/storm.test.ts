@@ -119,6 +119,8 @@ it.runIf(long)(
     batches.push(...clients.batches)
     const summary = await judgeWhenDrained()
     process.stdout.write(`terminations: ${ended} backends in ${terminations} rounds; ${summary}\n`)
+    expect(ended).toBeGreaterThan(terminations)
+    expect(clients.told.length).toBeGreaterThan(terminations * 10)
     expect(fleet.members.map(({ node }) => node.pid)).toEqual(pids)
     expect(await fleet.stop(), fleet.words).toEqual([0, 0, 0, 0])
   },

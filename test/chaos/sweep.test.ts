@@ -1,8 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { quoteSchema, type Statement } from '../../src/database/index.js'
 import { createForge } from '../../src/index.js'
-import { completeJobs, finishJobs, putBackJobs } from '../../src/jobs/queries/finish.js'
+import { exchangeJobs } from '../../src/jobs/queries/claim.js'
+import { completeClaim, completeJobs } from '../../src/jobs/queries/complete.js'
+import { finishJobs, putBackJobs } from '../../src/jobs/queries/finish.js'
 import { quarantineJobs, rescueJobs } from '../../src/jobs/queries/upkeep.js'
 import { markClaimed } from '../support/claimed.js'
 import { useDatabase } from '../support/database.js'
@@ -50,25 +53,38 @@ const run = async <Row>(
 type Ids = readonly string[]
 const each = <T>(ids: Ids, value: T): T[] => ids.map(() => value)
 
+/** Where the claim left each row, and by which transaction in which file. */
+async function placesOf(ids: Ids): Promise<{ readonly tids: string[]; readonly stamp: string }> {
+  const { rows } = await finisher.query<{ id: string; tid: string; stamp: string }>(
+    `select id, ctid::text as tid, xmin::text || '/' || pg_relation_filenode('forge.job'::regclass) as stamp
+     from forge.job where id = any ($1)`,
+    [ids],
+  )
+  const tids = new Map(rows.map(({ id, tid }) => [id, tid]))
+  return { tids: ids.map((id) => tids.get(id) ?? '(0,0)'), stamp: rows[0]?.stamp ?? '0/0' }
+}
+
+const completion = async (ids: Ids, token: string): Promise<unknown[]> => {
+  return [ids, (await placesOf(ids)).tids, each(ids, 1), null, [token], [keepMs], [token]]
+}
+
 /** How a worker hands in what it finished; gives the ids that were accepted. */
 const endings = {
   complete: async (ids: Ids, token: string): Promise<string[]> => {
-    const rows = await finisher.query<{ id: string; tid: string }>(
-      'select id, ctid::text as tid from forge.job where id = any ($1)',
-      [ids],
-    )
-    const tids = new Map(rows.rows.map(({ id, tid }) => [id, tid]))
-    const values = [
-      ids,
-      ids.map((id) => tids.get(id) ?? '(0,0)'),
-      each(ids, 1),
-      null,
-      [token],
-      [keepMs],
-      [token],
-    ]
-    const missed = (await run(finisher, completeJobs, values))[0]?.missed ?? ''
+    const missed = (await run(finisher, completeJobs, await completion(ids, token)))[0]?.missed ?? ''
     return ids.filter((id) => !missed.includes(id))
+  },
+  /** With a claim that finds nothing. */
+  exchange: async (ids: Ids, token: string): Promise<string[]> => {
+    const claim = [randomUUID(), randomUUID(), randomUUID(), [], [], [], [], [], [], [0]]
+    const values = [...claim, ...(await completion(ids, token))]
+    const missed = (await run(finisher, exchangeJobs, values))[0]?.missed ?? ''
+    return ids.filter((id) => !missed.includes(id))
+  },
+  completeClaim: async (ids: Ids, token: string): Promise<string[]> => {
+    const { tids, stamp } = await placesOf(ids)
+    const accepted = (await run(finisher, completeClaim, [tids, token, stamp, keepMs, [token]]))[0]?.accepted
+    return accepted === null ? [...ids] : ids.filter((id) => accepted?.includes(id))
   },
   finish: async (ids: Ids, token: string): Promise<string[]> => {
     const facts = [each(ids, 7), each(ids, null), each(ids, false), each(ids, null), each(ids, null)]
@@ -106,10 +122,12 @@ const interleavings = {
     await sweeper.query('commit')
     return { swept, finished: await finishing }
   },
-  sweepUndone: async (ids: Ids, token: string): Promise<Winners> => {
+  sweepUndone: async (ids: Ids, token: string, ending: Ending): Promise<Winners> => {
     await sweeper.query('begin')
     await sweep()
-    const finishing = endings.complete(ids, token)
+    // What passes rows over that are locked would find nothing.
+    const waits = ending === 'finish' || ending === 'putBack' ? 'complete' : ending
+    const finishing = endings[waits](ids, token)
     await sweeper.query('rollback')
     return { swept: [], finished: await finishing }
   },
@@ -155,7 +173,7 @@ it(
       // At their last crash jobs are quarantined instead of taken back.
       const set = random.chance(0.3) ? { crashes: crashesMax - 1 } : {}
       const token = await markClaimed(database, ids, { set })
-      const ending = random.pick(['complete', 'finish', 'putBack'] as const)
+      const ending = random.pick(['complete', 'exchange', 'completeClaim', 'finish', 'putBack'] as const)
       const how = random.pick(['together', 'together', 'sweepFirst', 'sweepUndone', 'finishFirst'] as const)
       const { swept, finished } = await interleavings[how](random.shuffle(ids), token, ending)
 

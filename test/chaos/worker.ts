@@ -31,9 +31,11 @@ export interface ChaosInput {
   /** How long claims after the first take: a zombie that wakes finds the job running under another token. */
   readonly holdMs?: number
   /** How the handler ends: see below. */
-  readonly how?: 'return' | 'transaction' | 'throw' | 'snooze' | 'progress' | Poison
+  readonly how?: 'return' | 'nothing' | 'transaction' | 'throw' | 'snooze' | 'progress' | Poison
   /** The bulk enqueue it came with. */
   readonly batch?: string
+  /** Of jobs that run one at a time for each key, in the whole fleet. */
+  readonly key?: string
 }
 
 const silent = (): void => {}
@@ -67,6 +69,8 @@ async function end(input: ChaosInput, job: JobContext): Promise<unknown> {
   if (job.fence.n === 1 && input.how === 'throw') throw new Error('first claim')
   if (job.fence.n === 1 && input.how === 'snooze') return job.snooze(0)
   if (input.how === 'progress') job.progress(50, token)
+  // No result: handed in by the claim as a whole.
+  if (input.how === 'nothing') return null
   return { token }
 }
 
@@ -83,11 +87,9 @@ const slowSchema = {
   },
 } as const
 
-const work = forge.job('chaos', {
-  timeout: '5m',
-  retry: { attempts: 20, base: '20ms', max: '200ms' },
-  run,
-})
+const patient = { timeout: '5m', retry: { attempts: 20, base: '20ms', max: '200ms' } } as const
+const work = forge.job('chaos', { ...patient, run })
+forge.job('chaos.alone', { ...patient, concurrency: { limit: 1, by: keyOf }, run })
 if (orders.ticks) forge.cron('chaos.tick', '* * * * * *', { missed: 'all', run: silent })
 forge.job('chaos.parsed', { input: slowSchema, run })
 
@@ -104,6 +106,10 @@ async function run(input: ChaosInput, job: JobContext): Promise<unknown> {
   } finally {
     void tell({ kind: 'ended', ...about })
   }
+}
+
+function keyOf({ key = '' }: ChaosInput): string {
+  return key
 }
 
 let producing = true

@@ -11,7 +11,7 @@ import type { ChaosInput } from './worker.js'
 const database = useDatabase()
 const [pairs, roundsEach] = long ? [5, 40] : [3, 5]
 const lease = { ms: 1_500, renewMs: 300 }
-const endings = ['return', 'transaction', 'throw', 'snooze', 'progress'] as const
+const endings = ['return', 'nothing', 'transaction', 'throw', 'snooze', 'progress'] as const
 const processes: NodeProcess[] = []
 
 beforeAll(() => installRecorder(database.query))

@@ -3,7 +3,7 @@ import { ClientSource, quoteSchema, Session } from '../../src/database/index.js'
 import { Admission } from '../../src/jobs/admit.js'
 import { admitJobs, type Admitted, forgetRates, nextGates } from '../../src/jobs/queries/limits.js'
 import { deferred, LocalSignals, silentLogger, systemClock } from '../../src/kernel/index.js'
-import type { Runtime } from '../../src/runtime/index.js'
+import { Faults, type Runtime } from '../../src/runtime/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
 
@@ -239,7 +239,7 @@ describe('requests', () => {
     const runtime = {
       db: { control: { run } },
       clock: systemClock,
-      log: silentLogger,
+      faults: new Faults(systemClock, silentLogger),
       signals,
     } as unknown as Runtime
     return { admission: new Admission(runtime), calls, ready }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { ClientSource, quoteSchema, Session } from '../../src/database/index.js'
-import type { ClaimedRow } from '../../src/jobs/queries/claim.js'
+import type { ClaimedRow } from '../../src/jobs/run.js'
 import type { JobRun } from '../../src/jobs/run.js'
 import { type Completed, fetchSuspect, trip } from '../../src/jobs/trip.js'
 import { systemClock } from '../../src/kernel/index.js'

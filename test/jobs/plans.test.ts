@@ -5,7 +5,9 @@ import * as change from '../../src/jobs/queries/change.js'
 import * as claim from '../../src/jobs/queries/claim.js'
 import { insertFull, insertMany, removeFinishedTwins } from '../../src/jobs/queries/enqueue.js'
 import { aheadOfJob, gateOfJob, serviceOfLane, standingOfJob } from '../../src/jobs/queries/explain.js'
+import * as complete from '../../src/jobs/queries/complete.js'
 import * as finish from '../../src/jobs/queries/finish.js'
+import * as look from '../../src/jobs/queries/look.js'
 import * as limits from '../../src/jobs/queries/limits.js'
 import { pollJobs, statesOfJobs } from '../../src/jobs/queries/list.js'
 import * as queues from '../../src/jobs/queries/queues.js'
@@ -47,15 +49,15 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [claim.exchangeJobs, ...wanted, ...completed],
   [claim.exchangeJobsOfLanes, ...wanted, ...completed],
   [claim.claimSuspect, nobody, nobody, nobody, [1, 2]],
-  [claim.readInput, nobody, nobody],
-  [finish.completeJobs, ...completed],
-  [finish.completeClaim, ['(0,1)'], nobody, '3/4', 1_000, ids],
+  [look.readInput, nobody, nobody],
+  [complete.completeJobs, ...completed],
+  [complete.completeClaim, ['(0,1)'], nobody, '3/4', 1_000, ids],
   [limits.promoteDue],
   [limits.nextGates, '', 10],
   [limits.admitJobs, ['c/none', 'r/none=1', 'q/none']],
   [queues.lookAtQueues, nobody],
-  [claim.lookAround, [1, 2], ids, nobody, ids, ids, nobody],
-  [claim.releaseStrays, ids, nobody],
+  [look.lookAround, [1, 2], ids, nobody, ids, ids, nobody],
+  [look.releaseStrays, ids, nobody],
   [finish.finishJobs, ids, ids, [5], [null], [false], [null], [null], [1_000], false],
   [finish.putBackJobs, ids, ids, [2], [0], [0], [null]],
   [finish.currentClaims, ids, ids],

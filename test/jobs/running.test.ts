@@ -1,6 +1,8 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { Discard, isForgeError, RetryAfter, type ForgeNode } from '../../src/index.js'
+import { readDefinition } from '../../src/jobs/define.js'
+import { decide } from '../../src/jobs/job.js'
 import { deferred } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
@@ -11,6 +13,12 @@ const nodes: ForgeNode[] = []
 afterAll(async () => {
   for (const node of nodes) await node.stop({ timeout: 0 })
 })
+
+const spec = (name: string, retry: unknown) => readDefinition(name, { retry, run: () => null })
+
+function bang(): never {
+  throw new Error('bang')
+}
 
 describe('a job that runs', () => {
   it('hands the parsed input to run and its JSON result to result()', async () => {
@@ -148,6 +156,52 @@ describe('a job that fails', () => {
       ['TypeError', 'no 2', 2],
     ])
     expect(stored?.errors[0]?.node).toBe(node.id)
+  })
+
+  it('waits as long as its own backoff function says, growing from attempt to attempt', async () => {
+    const { forge, attach } = setup(database)
+    const asked: unknown[] = []
+    const job = forge.job('grows', {
+      retry: {
+        attempts: 4,
+        max: '40ms',
+        backoff: (attempt, error) => {
+          asked.push([attempt, (error as Error).message])
+          return attempt === 1 ? '1ms' : attempt * 10
+        },
+      },
+      run: (_input: unknown, { attempt }) => {
+        if (attempt < 4) throw new Error(`no ${attempt}`)
+      },
+    })
+    await using node = await attach()
+    const handle = await job.enqueue({})
+    await handle.result()
+    expect(asked).toEqual([
+      [1, 'no 1'],
+      [2, 'no 2'],
+      [3, 'no 3'],
+    ])
+    expect((await node.jobs.get(handle.id))?.state).toBe('completed')
+  })
+
+  it.each([
+    ['throws', () => bang()],
+    ['gives no duration', () => 'soon'],
+    ['gives too much', () => Number.POSITIVE_INFINITY],
+    ['is asynchronous', () => Promise.resolve(1)],
+  ])('waits as by default where its backoff function %s', (_name, backoff) => {
+    const retry = { ...spec('odd', { backoff }).retry, jitter: 0 }
+    const failed = { kind: 'threw', error: new Error('no') } as const
+    const decided = decide(failed, { attempt: 3, attemptsMax: 5 }, { retry, random: 0.5 })
+    expect(decided).toMatchObject({ kind: 'again', delayMs: 4_000 })
+  })
+
+  it('waits no longer than max, whatever its backoff function says', () => {
+    const { retry } = spec('long', { backoff: () => '1h', max: '5s' })
+    const failed = { kind: 'threw', error: new Error('no') } as const
+    const decided = decide(failed, { attempt: 1, attemptsMax: 5 }, { retry, random: 0.5 })
+    expect(decided).toMatchObject({ kind: 'again', delayMs: 5_000 })
   })
 
   it('is discarded when its attempts are used up, and result() says so with the last error', async () => {

@@ -1,5 +1,5 @@
 import { checkParameters, checkSizes, measure, type Sizes } from './house/budgets.js'
-import { checkCycles, checkFloors, checkPackages, checkRooms } from './house/imports.js'
+import { checkCycles, checkDoors, checkFloors, checkPackages, checkRooms } from './house/imports.js'
 import { readSource, type Violation } from './house/source.js'
 import { checkSql } from './house/sql.js'
 import { checkClock, checkConsole, checkEnvironment, checkGenerated } from './house/text.js'
@@ -13,6 +13,7 @@ export function checkHouse(tree: Tree): Violation[] {
   return [
     ...checkRooms(sources),
     ...checkFloors(sources),
+    ...checkDoors(sources),
     ...checkCycles(sources),
     ...checkPackages(sources),
     ...sources.flatMap(checkGenerated),

@@ -1,5 +1,6 @@
 import path from 'node:path/posix'
 import {
+  doors,
   forbiddenFolders,
   oneRoomPackages,
   outsideFiles,
@@ -64,6 +65,18 @@ function floorFault(source: Source, target: string): string | undefined {
     return `${source.room} stands on floor ${from.floor}, ${room} on ${to.floor}: not below`
   if (to.side && !from.side) return `${room} is a side room: no floor uses it`
   return undefined
+}
+
+/** What stands behind a door is imported by its keepers only. */
+export function checkDoors(sources: readonly Source[]): Violation[] {
+  return sources.flatMap((source) =>
+    source.imports.filter(isRelative).flatMap((imported) => {
+      const target = resolveImport(source.file, imported.specifier)
+      const door = doors.find(({ to }) => to.includes(target))
+      if (!door || door.by.includes(source.file)) return []
+      return [violation('doors', source, `${target} is reached through ${door.by[0] ?? ''}`, imported.line)]
+    }),
+  )
 }
 
 /** No cycles at all, between files, type imports included. */

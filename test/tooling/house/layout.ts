@@ -63,6 +63,21 @@ export const packageRooms: Readonly<Record<string, readonly string[]>> = {
 /** A package that one room keeps to itself: named in one room, by choice of one of these. */
 export const oneRoomPackages = ['@standard-schema/spec'] as const
 
+interface Door {
+  readonly to: readonly string[]
+  /** The only ones that import them. */
+  readonly by: readonly string[]
+}
+
+/** Modules of a room that its other modules reach through one of them only. */
+export const doors: readonly Door[] = [
+  {
+    // How jobs are claimed and completed may change altogether: the rest of the room knows what a trip brings.
+    to: ['src/jobs/queries/claim.ts', 'src/jobs/queries/complete.ts'],
+    by: ['src/jobs/trip.ts', 'src/jobs/queries/claim.ts'],
+  },
+]
+
 interface SeparateProgram {
   readonly file: string
   readonly modules: readonly string[]
