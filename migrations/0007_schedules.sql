@@ -23,8 +23,9 @@ create table schedule (
   -- Since when no running code defines it, and since when it therefore fires no more.
   orphaned_at timestamptz,
   removed_at timestamptz,
-  -- The older name that it may replace: it came while only other nodes defined that one, and says the same.
+  -- The other name that it may have had, and whether it gave way to a new one of its own: see schedule_reconcile.
   renames    text,
+  yielded    boolean not null default false,
   -- Its ticks could not be made: why, how often on end, and when the next try is.
   fault      text,
   failures   int not null default 0,
@@ -93,18 +94,22 @@ create table schedule_offer (
 
 -- Brings the schedules of code to what living nodes define, and says what changed. A schedule that nobody defines goes on
 -- for the time of `grace`, since nodes restart; then it is removed, and comes back as it was when somebody defines it again.
+--
+-- A name that comes new (or back), alone in saying what one other name says that no node defines beside it, may be that one
+-- renamed: `renames` notes it. It is so when nobody defines the other any more: then that one yields at once, since under
+-- both it would fire twice. That is a guess. So it comes back where it stood within `grace`, and nothing is inherited, a
+-- pause least of all, but what came due between the last node of the old name and the first of the new.
 create function schedule_reconcile(grace interval default '60 s')
 returns table (name text, event text, detail text)
 language plpgsql volatile set search_path from current as $$
 #variable_conflict use_column
 declare
   w record;
-  was text;
 begin
   perform pg_advisory_xact_lock(hashtextextended('forge:schedules:' || current_schema(), 0));
   for w in
-    with offered as (
-      select distinct each.name, each.hash
+    with offered as materialized (
+      select o.node, each.name, each.hash
       from schedule_offer as o join node on node.id = o.node and node.state <> 'dead'
       cross join lateral unnest(o.names, o.hashes) as each(name, hash)
     ), wanted as (
@@ -112,95 +117,118 @@ begin
       from offered join schedule_version as v on v.name = offered.name and v.hash = offered.hash
       order by offered.name, v.first_seen_at desc, v.hash
     ), fresh as (
-      select wanted.hash, min(wanted.name) as name from wanted
-      where not exists (select from schedule as s where s.name = wanted.name)
+      select wanted.hash, min(wanted.name) as name
+      from wanted left join schedule as s on s.name = wanted.name
+      where s.name is null or s.removed_at is not null
       group by wanted.hash having count(*) = 1
+    ), guessed as materialized (
+      select offered.* from offered
+      where name in (select fresh.name from fresh union all select s.name from schedule as s where s.renames is not null)
+    ), beside as materialized (
+      select distinct mine.name, other.name as other
+      from guessed as mine join offered as other on other.node = mine.node and other.hash = mine.hash
     ), elder as (
-      -- Of each new name that is alone in saying it, the one old name that says the same and that no node defines beside it.
-      select fresh.name as of, min(s.name) as name, bool_or(exists (select from offered where offered.name = s.name)) as offered
+      select fresh.name as of, min(s.name) as name
       from fresh join schedule as s on s.hash = fresh.hash and s.origin = 'code' and s.removed_at is null
-      where not exists (select from schedule_offer as o join node on node.id = o.node and node.state <> 'dead'
-                        where fresh.name = any (o.names) and s.name = any (o.names))
+      where not exists (select from beside where beside.name = fresh.name and beside.other = s.name)
       group by fresh.name having count(*) = 1
     ), heir as (
-      select s.renames as of, min(s.name) as name from schedule as s
-      where s.renames is not null and s.removed_at is null and exists (select from offered where offered.name = s.name)
-      group by s.renames
+      select young.renames as of, min(young.name) as name from schedule as young
+      where young.renames is not null and young.removed_at is null
+        and exists (select from wanted where wanted.name = young.name and wanted.hash = young.hash)
+        and not exists (select from beside where beside.name = young.name and beside.other = young.renames)
+      group by young.renames
     )
     select coalesce(s.name, wanted.name) as name, wanted.hash, wanted.spec, s.origin, s.hash as old_hash,
-           s.orphaned_at, s.removed_at,
-           elder.name as elder, elder.offered as elder_offered, heir.name as heir
+           s.orphaned_at, s.removed_at, s.yielded, elder.name as elder, heir.name as heir,
+           exists (select from wanted as still where still.name = elder.name) as elder_stays
     from wanted full join schedule as s on s.name = wanted.name
     left join elder on elder.of = wanted.name left join heir on heir.of = s.name
     where s.name is null
        or (wanted.name is not null and s.origin = 'runtime')
        or (wanted.name is not null and (s.hash <> wanted.hash or s.orphaned_at is not null))
-       or (wanted.name is null and s.origin = 'code' and s.removed_at is null)
+       or (wanted.name is null and s.origin = 'code' and (s.removed_at is null or s.waiting > 0))
     order by 1
   loop
     name := w.name;
     detail := null;
     if w.origin is null then
+      event := 'created';
       insert into schedule (name, origin, spec, hash, next_at, renames)
       values (w.name, 'code', w.spec, w.hash, clock_timestamp(), w.elder) on conflict do nothing;
       continue when not found;
-      event := 'created';
-      if w.elder is not null and not w.elder_offered then
-        perform schedule_replace(w.elder, w.name);
-        event := 'renamed';
-        detail := w.elder;
-      end if;
     elsif w.origin = 'runtime' then
       -- What people made stands until people delete it.
       event := 'conflict';
       return next;
       continue;
-    elsif w.hash is null and w.heir is not null then
-      -- The last node of the old version is gone.
-      perform schedule_replace(w.name, w.heir);
-      insert into schedule_event (schedule, event, reason) values (w.heir, 'renamed', 'renamed from ' || w.name);
-      detail := w.name;
-      name := w.heir;
-      event := 'renamed';
-      return next;
-      continue;
     elsif w.hash is null then
+      if w.heir is not null and w.removed_at is null then
+        return query select * from schedule_yield(w.name, w.heir);
+        continue;
+      end if;
+      if w.removed_at is not null then
+        perform schedule_settle(w.name, grace);
+        continue;
+      end if;
       update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()),
              removed_at = case when coalesce(orphaned_at, clock_timestamp()) <= clock_timestamp() - grace
                                then clock_timestamp() end
       where schedule.name = w.name and removed_at is null
       returning case when removed_at is not null then 'removed' end into event;
-      continue when not found;
       continue when event is null;
     else
-      -- What was due under the old rule and has not fired is looked for under the new one.
-      update schedule set spec = w.spec, hash = w.hash, orphaned_at = null, removed_at = null,
-             renames = case when hash = w.hash then renames end,
+      -- What was due under the old rule and has not fired is looked for under the new one. What another name has fired
+      -- in its place for long is not looked for at all.
+      update schedule set spec = w.spec, hash = w.hash, orphaned_at = null, removed_at = null, yielded = false,
+             renames = case when w.elder is not null then w.elder when hash = w.hash then renames end,
              -- Offered again as it was, it is what the leader has looked at.
              rev = rev + case when hash = w.hash and removed_at is null then 0 else 1 end, updated_at = clock_timestamp(),
              fault = null, failures = 0, held_until = null,
-             planned = planned and hash = w.hash,
-             next_at = case when hash = w.hash then next_at else least(next_at, clock_timestamp()) end
+             planned = planned and hash = w.hash and not (yielded and removed_at < clock_timestamp() - grace),
+             next_at = case when yielded and removed_at < clock_timestamp() - grace then clock_timestamp()
+                            when hash = w.hash then next_at else least(next_at, clock_timestamp()) end
       where schedule.name = w.name and origin = 'code';
       event := case when w.hash <> w.old_hash then 'changed' when w.removed_at is not null then 'returned' end;
-      continue when event is null;
     end if;
-    insert into schedule_event (schedule, event, reason) values (w.name, event, 'renamed from ' || detail);
-    return next;
+    if event is not null then
+      insert into schedule_event (schedule, event) values (w.name, event);
+      return next;
+    end if;
+    if w.elder is not null and not w.elder_stays then
+      return query select * from schedule_yield(w.elder, w.name);
+    end if;
   end loop;
 end $$;
 
--- Removes a schedule of code that goes on under a new name: under both it would fire twice. That it is the same is a guess, so
--- the new one inherits nothing: a pause least of all.
-create function schedule_replace(old text, new text) returns void
+-- A schedule of code gives way to the name that it has now, and says so under both. What came due and has not fired falls
+-- to the new one, where that has just come.
+create function schedule_yield(old text, new text) returns table (name text, event text, detail text)
+language plpgsql volatile set search_path from current as $$
+#variable_conflict use_column
+declare
+  elder schedule;
+begin
+  -- As those who fire them do: in the order of their names.
+  perform from schedule where schedule.name in (old, new) order by schedule.name for no key update;
+  update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()), removed_at = clock_timestamp(), yielded = true
+  where schedule.name = old returning * into elder;
+  update schedule set rev = rev + 1, next_at = elder.next_at
+  where schedule.name = new and not planned and next_at > elder.next_at and elder.paused_at is null;
+  insert into schedule_event (schedule, event, reason)
+  values (old, 'renamed', 'renamed to ' || new), (new, 'renamed', 'renamed from ' || old);
+  return query select new, 'renamed', old;
+end $$;
+
+-- Ticks that wait under a name that was renamed go nowhere, once it is certain.
+create function schedule_settle(which text, grace interval) returns void
 language plpgsql volatile set search_path from current as $$
 begin
-  update schedule set orphaned_at = coalesce(orphaned_at, clock_timestamp()), removed_at = clock_timestamp(), waiting = 0
-  where name = old;
+  update schedule set waiting = 0
+  where name = which and yielded and waiting > 0 and removed_at <= clock_timestamp() - grace;
+  if not found then return; end if;
   -- After whoever fires it has let it go.
-  update schedule_tick set outcome = 'skipped' where schedule = old and outcome = 'waiting';
-  update schedule set renames = null where name = new;
-  insert into schedule_event (schedule, event, reason) values (old, 'renamed', 'renamed to ' || new);
+  update schedule_tick set outcome = 'skipped' where schedule = which and outcome = 'waiting';
 end $$;
 
 -- Deletes a schedule, those of code only where no running code defines them any more. False: it was not there, or not so.

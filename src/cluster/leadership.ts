@@ -9,6 +9,7 @@ const resignedTopic = 'cluster.resigned'
 
 /** What leadership needs of the pulse. */
 interface Campaigner {
+  readonly gaveUpMs: number
   campaign(wanted: readonly string[]): void
   resign(roles: readonly string[]): Promise<void>
 }
@@ -73,7 +74,9 @@ export class Leadership {
 
   heard({ leads, sentAtMs }: Pick<Beat, 'leads' | 'sentAtMs'>): void {
     if (leads === null) return
-    const byRole = new Map<string, Lead>(leads.map((lead) => [lead.role, lead]))
+    // What was asked before the thread gave everything up says nothing of now.
+    const stale = sentAtMs <= this.#pulse.gaveUpMs
+    const byRole = new Map<string, Lead>(stale ? [] : leads.map((lead) => [lead.role, lead]))
     for (const [role, campaign] of [...this.#campaigns]) {
       this.#noteFault(role, byRole.get(role)?.fault ?? null)
       campaign.heard(byRole.get(role), { sentAtMs, trustedUntilMs: sentAtMs + this.#times.leadMs })

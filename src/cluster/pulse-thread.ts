@@ -26,7 +26,7 @@ export interface PulseOrders {
   readonly resignSql: string
   /** Locks of this connection are its own: no transaction-mode pooler is between. */
   readonly locking: boolean
-  /** Two 64-bit integers, monotonic milliseconds: [0] the main loop's last tick, [1] trusted until. */
+  /** Three 64-bit integers, monotonic milliseconds: [0] the main loop's last tick, [1] trusted until, [2] gave all roles up. */
   readonly shared: SharedArrayBuffer
 }
 
@@ -246,7 +246,11 @@ async function beat(): Promise<boolean> {
       sentAtMs: sentAt,
       wallMs: row.wall_ms,
     })
-    if (!able && !absent) await letGo(wanted)
+    if (!able && !absent) {
+      // Before it is so: what the main loop still has to hear counts for nothing from here on.
+      Atomics.store(shared, 2, BigInt(monotonicMs()))
+      await letGo(wanted)
+    }
     absent = !able
     return true
   } catch (error) {

@@ -17,7 +17,7 @@ export class Pulse {
   readonly #runtime: Runtime
   readonly #times: LeaseTimes
   readonly #events: PulseEvents
-  readonly #shared = new SharedArrayBuffer(16)
+  readonly #shared = new SharedArrayBuffer(24)
   readonly #cells = new BigInt64Array(this.#shared)
   #beater: Beater | null = null
   #ticker: NodeJS.Timeout | null = null
@@ -39,6 +39,11 @@ export class Pulse {
   /** Monotonic milliseconds until which the lease may be trusted; 0 before the first renewal. */
   get trustedUntilMs(): number {
     return Number(Atomics.load(this.#cells, 1))
+  }
+
+  /** Monotonic milliseconds when all roles were given up since the main loop stood still; 0: never. */
+  get gaveUpMs(): number {
+    return Number(Atomics.load(this.#cells, 2))
   }
 
   get trusted(): boolean {

@@ -80,7 +80,7 @@ export class Looks {
   }
 
   async #follow(seen: Seen, worker: Worker): Promise<void> {
-    if (seen.lanes !== this.#lanesSeen) await this.refresh()
+    if (seen.lanes !== this.#lanesSeen || !worker.announced) await this.refresh()
     this.#lanesSeen = seen.lanes
     if (seen.cancelled) worker.runner.cancel(seen.cancelled)
     if (seen.strays) await worker.releaseStrays(seen.strays)

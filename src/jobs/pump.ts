@@ -47,7 +47,8 @@ const handInMax = 1_000
 const waitingMax = 2 * handInMax
 /** Failed trips in a row are spaced out up to this. */
 const pauseMsMax = 2_000
-const claiming = 'the trip that claims and completes jobs'
+const claiming = 'the claim of jobs'
+const handingIn = 'the hand-in of completed jobs'
 
 /**
  * Keeps trips to PostgreSQL going: while handlers run on what is at hand, the next batch is fetched and the ends of the
@@ -184,11 +185,11 @@ export class Pump {
     } catch (error) {
       for (const { readings } of wanted) frontier.unread(readings)
       claims.giveSpent(spent)
-      this.#fail(error, done)
+      this.#fail(error, done, wanted.length > 0)
       return null
     }
     this.#failures = 0
-    runtime.faults.passed(claiming)
+    runtime.faults.passed(wanted.length > 0 ? claiming : handingIn)
     if (wanted.length > 0) frontier.took(runtime.clock.monotonicMs() - started, wanted)
     for (const item of done) {
       if (brought.missed.has(item.run.id)) this.#parts.refused(item, false)
@@ -214,9 +215,9 @@ export class Pump {
     }
   }
 
-  #fail(error: unknown, done: readonly Completed[]): void {
+  #fail(error: unknown, done: readonly Completed[], claims: boolean): void {
     const { clock, faults } = this.#parts.runtime
-    faults.failed(claiming, error)
+    faults.failed(claims ? claiming : handingIn, error)
     const doubted = isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN')
     // What this statement could not write is written one by one: it must not keep the others, or claims, waiting.
     for (const item of done) this.#parts.refused(item, doubted)

@@ -26,12 +26,12 @@ export class Rescue {
   }
 
   async #sweep(): Promise<void> {
-    const rescued = await this.#run('rescue', rescueJobs, [crashesMax])
+    const rescued = await this.#run('taking back the jobs of lost nodes', rescueJobs, [crashesMax])
     if (rescued > 0) {
       this.#runtime.log.warn(`forge: took back ${rescued} jobs of nodes that were lost`)
       this.#runtime.signals.hint(topics.later, 'rescue')
     }
-    const poison = await this.#run('quarantine', quarantineJobs, [
+    const poison = await this.#run('setting poison jobs aside', quarantineJobs, [
       crashesMax,
       Math.max(this.#keep.discardedMs, dayMs),
     ])
@@ -43,7 +43,7 @@ export class Rescue {
   /** Each half by itself: a job that cannot be set aside must not keep others from being taken back. */
   async #run(what: string, statement: Statement<unknown>, values: readonly unknown[]): Promise<number> {
     const { db, faults } = this.#runtime
-    const rows = await faults.attempt(`the chore '${what}'`, () => db.control.run(statement, values))
+    const rows = await faults.attempt(what, () => db.control.run(statement, values))
     return rows?.length ?? 0
   }
 }

@@ -70,9 +70,17 @@ export class Worker {
       changed: () => pump.schedule(),
     })
     this.#offs.push(
-      news.on(leaseLost, ({ epoch }) => this.runner.abortAll('lost', `the lease of epoch ${epoch} is lost`)),
+      news.on(leaseLost, ({ epoch }) => {
+        this.#saved = null
+        this.runner.abortAll('lost', `the lease of epoch ${epoch} is lost`)
+      }),
       news.on(contactChanged, ({ trusted }) => this.#onContact(trusted)),
     )
+  }
+
+  /** What it serves is written down, for those who ask why a job waits. */
+  get announced(): boolean {
+    return this.#saved !== null
   }
 
   get laneIds(): number[] {

@@ -4,6 +4,7 @@
  */
 export { deferred, sleep, unlessAborted, within, type Deferred } from './abort.js'
 export { backoffMs, type Backoff } from './backoff.js'
+export { Bell } from './bell.js'
 export { systemClock, type Clock, type Timer } from './clock.js'
 export { durationMs, type Duration } from './duration.js'
 export {

@@ -1,16 +1,26 @@
-import { type Clock, codeOf, isConnectionError, type Logger, messageOf } from '../kernel/index.js'
+import {
+  type Clock,
+  codeOf,
+  isConnectionError,
+  isForgeError,
+  type Logger,
+  messageOf,
+} from '../kernel/index.js'
 
 const quietMs = 3_600_000
+/** What the lease has said already, or what passes with the next connection. */
+const patienceMs = 300_000
 
 /**
  * Of what is tried again by itself: a failure that passes is for nobody, one that stays is for the person on call. The
- * first is said at debug; from the second on end it is a warning, once an hour. That PostgreSQL cannot be reached is said
- * by the room that keeps the lease, so all of that is at debug here.
+ * first is said at debug; from the second on end it is a warning, once an hour. Where it is the connection that fails, it is
+ * one after five minutes: that PostgreSQL cannot be reached is said by the room that keeps the lease.
  */
 export class Faults {
   readonly #clock: Clock
   readonly #log: Logger
-  readonly #failing = new Set<string>()
+  /** Since when. */
+  readonly #failing = new Map<string, number>()
   readonly #saidMs = new Map<string, number>()
 
   constructor(clock: Clock, log: Logger) {
@@ -36,13 +46,16 @@ export class Faults {
 
   failed(what: string, error: unknown): void {
     const said = `forge: ${what} failed and is tried again: ${messageOf(error)}`
-    if (isConnectionError(error)) return this.#log.debug(said)
     const now = this.#clock.monotonicMs()
-    const first = !this.#failing.has(what)
-    this.#failing.add(what)
-    if (first || now - (this.#saidMs.get(what) ?? Number.NEGATIVE_INFINITY) < quietMs)
+    const sinceMs = this.#failing.get(what)
+    if (sinceMs === undefined) this.#failing.set(what, now)
+    const passes = sinceMs === undefined || (ofConnection(error) && now - sinceMs < patienceMs)
+    if (passes || now - (this.#saidMs.get(what) ?? Number.NEGATIVE_INFINITY) < quietMs)
       return this.#log.debug(said)
     this.#saidMs.set(what, now)
     this.#log.warn(`${said}. It keeps failing; this is said once an hour.`, { code: codeOf(error) })
   }
 }
+
+const ofConnection = (error: unknown): boolean =>
+  isConnectionError(error) || isForgeError(error, 'FORGE_COMMIT_UNKNOWN')

@@ -1,10 +1,17 @@
-import { type Chore, type ClusterService, leaseLost, type LeaderPost } from '../cluster/index.js'
+import { type Chore, type ClusterService, deathsSeen, leaseLost, type LeaderPost } from '../cluster/index.js'
 import type { JobsService } from '../jobs/index.js'
-import { type Service, sleep } from '../kernel/index.js'
+import { Bell, codeOf, type Service, sleep } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import type { CodeSchedule, ScheduleRegistry } from './define.js'
 import type { Crons } from './face.js'
-import { forgetVersions, offerSchedules, offersNow, reconcile, type ReconciledRow } from './queries/code.js'
+import {
+  forgetVersions,
+  offerSchedules,
+  offersNow,
+  reconcile,
+  type ReconciledRow,
+  withdrawOffer,
+} from './queries/code.js'
 import { type FiredRow, pruneTicks } from './queries/ticks.js'
 import { changedTopic, openCrons } from './stored.js'
 import { Ticker } from './ticker.js'
@@ -27,6 +34,8 @@ const versionKeptMs = 90 * 86_400_000
 const prunedMax = 5_000
 const againMs = 1_000
 const laterMs = 5_000
+/** Deadlock, and a lock that others hold for too long. */
+const passing = new Set(['40P01', '55P03', 'FORGE_LOCK_TIMEOUT'])
 
 /** Everything of this room that lives in one process. */
 export class SchedulesService implements Service {
@@ -41,6 +50,7 @@ export class SchedulesService implements Service {
   #offered: readonly CodeSchedule[] = []
   #offering: Promise<void> = Promise.resolve()
   #offersSeen = ''
+  readonly #houseBell = new Bell()
 
   constructor(parts: SchedulesParts) {
     this.#parts = parts
@@ -54,10 +64,18 @@ export class SchedulesService implements Service {
     const { runtime, registry, cluster, leads } = this.#parts
     // First of all: what is defined meanwhile is offered next.
     this.#offs.push(registry.onChange(() => this.#offerSoon()))
-    await this.#offer()
+    await this.#offer().catch((error: unknown) => {
+      // Somebody else changes schedules at this moment.
+      if (!passing.has(codeOf(error))) throw error
+      this.#offerSoon()
+    })
     this.#offs.push(runtime.news.on(leaseLost, () => this.#offerSoon(true)))
     if (!leads) return
-    this.#offs.push(runtime.signals.subscribe(changedTopic, () => this.#onChanged()))
+    this.#offs.push(
+      runtime.signals.subscribe(changedTopic, () => this.#onChanged()),
+      // What only they defined has nobody now.
+      runtime.news.on(deathsSeen, () => this.#houseBell.ring()),
+    )
     this.#post = cluster.lead('scheduler', async ({ term, signal }) => {
       await Promise.all([this.#ticker.lead({ term, signal }), this.#keepHouse(signal)])
     })
@@ -68,6 +86,15 @@ export class SchedulesService implements Service {
     for (const off of this.#offs) off()
     await this.#post?.stop()
     await this.#offering
+    await this.#withdraw()
+  }
+
+  /** So that a schedule which only this node defined need not wait until somebody misses it. */
+  async #withdraw(): Promise<void> {
+    const { db, nodeId, signals } = this.#parts.runtime
+    if (this.#offered.length === 0) return
+    await db.control.run(withdrawOffer, [nodeId]).catch(() => {})
+    signals.hint(changedTopic, 'many')
   }
 
   /** For the maintenance leader. */
@@ -86,6 +113,7 @@ export class SchedulesService implements Service {
   #onChanged(): void {
     // One that was deleted may have kept a definition of code out.
     this.#offersSeen = ''
+    this.#houseBell.ring()
     this.#ticker.wake()
   }
 
@@ -95,7 +123,7 @@ export class SchedulesService implements Service {
     this.#offersSeen = ''
     while (!signal.aborted) {
       const done = await faults.attempt('the look at what code defines', () => this.#reconcileIfChanged())
-      await sleep(clock, done ? reconcileMs : laterMs, signal)
+      await this.#houseBell.wait(clock, done ? reconcileMs : laterMs, signal)
     }
   }
 
@@ -149,7 +177,9 @@ export class SchedulesService implements Service {
     const { db, signals, log } = this.#parts.runtime
     const rows = await db.control.run(reconcile)
     for (const row of rows) log[row.event === 'conflict' ? 'warn' : 'info'](sentenceOf(row))
-    if (rows.length > 0) signals.hint(changedTopic, rows.length === 1 ? (rows[0]?.name ?? '') : 'many')
+    // A conflict stands as it stood.
+    const news = rows.filter(({ event }) => event !== 'conflict')
+    if (news.length > 0) signals.hint(changedTopic, news.length === 1 ? (news[0]?.name ?? '') : 'many')
   }
 
   #fired(rows: readonly FiredRow[]): void {

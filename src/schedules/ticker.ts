@@ -1,5 +1,5 @@
 import type { Leading } from '../cluster/index.js'
-import { isConnectionError, messageOf } from '../kernel/index.js'
+import { Bell, isConnectionError, messageOf } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
 import { type Plan, planTicks } from './plan.js'
 import {
@@ -32,8 +32,7 @@ const turnMs = 20
 export class Ticker {
   readonly #runtime: Runtime
   readonly #fired: (rows: readonly FiredRow[]) => void
-  #wake: (() => void) | null = null
-  #woken = false
+  readonly #bell = new Bell()
   /** Milliseconds until the first is tried again of those that could not be made. */
   #heldMs = Number.POSITIVE_INFINITY
 
@@ -45,17 +44,14 @@ export class Ticker {
 
   /** Something may be due sooner than it was. */
   wake(): void {
-    this.#woken = true
-    this.#wake?.()
+    this.#bell.ring()
   }
 
   async lead({ term, signal }: Pick<Leading, 'term' | 'signal'>): Promise<void> {
     while (!signal.aborted) {
-      this.#woken = false
-      const waitMs = await this.#runtime.faults.attempt('the round of schedules', () =>
-        this.#turn(term.id, signal),
-      )
-      if (waitMs !== 0) await this.#sleep(waitMs ?? againMs, signal)
+      const { clock, faults } = this.#runtime
+      const waitMs = await faults.attempt('the round of schedules', () => this.#turn(term.id, signal))
+      if (waitMs !== 0) await this.#bell.wait(clock, waitMs ?? againMs, signal)
     }
   }
 
@@ -63,6 +59,8 @@ export class Ticker {
   #turn(term: string, signal: AbortSignal): Promise<number> {
     return this.#round(term, signal).catch((error: unknown) => {
       if (signal.aborted) return 0
+      // Another leads, and this node is about to hear of it.
+      if (termOver(error)) return againMs
       throw error
     })
   }
@@ -156,22 +154,7 @@ export class Ticker {
   async #hold(term: string, { name, rev }: Pick<Due, 'name' | 'rev'>, error: unknown): Promise<void> {
     this.#runtime.log.error(`forge: schedule '${name}' cannot fire: ${messageOf(error)}`)
     const [held] = await this.#runtime.db.control.run(holdSchedule, [name, messageOf(error), rev, term])
-    this.#heldMs = Math.min(this.#heldMs, held?.ms ?? 0)
-  }
-
-  async #sleep(ms: number, signal: AbortSignal): Promise<void> {
-    if (this.#woken || signal.aborted) return
-    await new Promise<void>((resolve) => {
-      const end = (): void => {
-        timer.cancel()
-        signal.removeEventListener('abort', end)
-        resolve()
-      }
-      const timer = this.#runtime.clock.timer(ms, end)
-      signal.addEventListener('abort', end)
-      this.#wake = end
-    })
-    this.#wake = null
+    this.#heldMs = Math.min(this.#heldMs, held?.ms ?? againMs)
   }
 }
 

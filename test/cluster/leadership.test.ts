@@ -190,6 +190,35 @@ describe('leading a role', () => {
     expect((await node.health()).ready).toBe(true)
   })
 
+  it.each(['before it has begun', 'while it goes on'])(
+    'is not begun under a term that was given up since the main loop stood still %s',
+    async (when) => {
+      await using node = await attachOne()
+      const role = when.replaceAll(' ', '-')
+      const { begun, run } = watchedWork()
+      node.whileLeading(role, run)
+      if (when.startsWith('while')) await until(() => begun.length === 1, { label: 'leads' })
+      else await pause(0)
+      // The thread leads on its behalf, renews, and gives the role up; what it said meanwhile is heard afterwards.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * lease.ms)
+      const already = begun.length
+      await until(
+        async () => {
+          const leader = await node.cluster.leader(role)
+          return leader !== null && begun.at(-1)?.term.n === leader.term.n && begun.length > already
+        },
+        { label: 'leads again' },
+      )
+      const terms = await node.cluster.terms(role)
+      const resigned = terms.filter(({ ended }) => ended === 'resigned').map(({ term }) => term.n)
+      expect(resigned.length).toBeGreaterThan(0)
+      // No term twice, and none that was over when the loop went on.
+      expect(begun.slice(already).map(({ term }) => term.n)).toEqual([
+        Math.max(...terms.map(({ term }) => term.n)),
+      ])
+    },
+  )
+
   it('costs no lease when something is wrong with a role, and says what', async () => {
     const { logger, heard } = listeningLogger()
     await using node = await setup(database).attach({ lease, roles: ['worker'], logger })

@@ -139,6 +139,51 @@ describe('a queue of many names', () => {
   })
 })
 
+describe('priority', () => {
+  it('is worth time: what waits ten minutes at 0 goes before what comes now at 100', async () => {
+    const { forge, attach } = setup(database)
+    const order: string[] = []
+    const job = forge.job('aging', { queue: 'aging', run: (name: string) => void order.push(name) })
+    const gateway = await attach({ roles: ['gateway'] })
+    const ago = (minutes: number) => new Date(Date.now() - minutes * 60_000)
+    await job.enqueue('critical, now', { priority: 'critical' })
+    await job.enqueue('background, for 9 minutes', { priority: 'background', runAt: ago(9) })
+    await job.enqueueMany(['background, for 11 minutes'], { priority: 'background', runAt: ago(11) })
+    await gateway.stop()
+    await using _node = await attach({ queues: { aging: { concurrency: 1 } } })
+    await until(() => order.length === 3, { label: 'all ran' })
+    expect(order).toEqual(['background, for 11 minutes', 'critical, now', 'background, for 9 minutes'])
+  })
+})
+
+describe('jobs that lost their process twice', () => {
+  it('run one at a time in a process, beside others', async () => {
+    const { forge, attach } = setup(database)
+    const ends = [deferred<void>(), deferred<void>()]
+    const begun: string[] = []
+    const job = forge.job('suspects', {
+      queue: 'suspects',
+      run: (kind: 'suspect' | 'sound') => {
+        begun.push(kind)
+        return kind === 'suspect' ? ends[begun.filter((each) => each === kind).length - 1]?.promise : null
+      },
+    })
+    const gateway = await attach({ roles: ['gateway'] })
+    await job.enqueueMany(['suspect', 'suspect'])
+    await database.query(`update forge.job set crashes = 2`)
+    await job.enqueue('sound')
+    await gateway.stop()
+    await using _node = await attach({ queues: { suspects: { concurrency: 5 } } })
+    await until(() => begun.length === 2, { label: 'a suspect and the sound one' })
+    // Others go by.
+    await (await job.enqueue('sound')).result()
+    expect(begun.filter((kind) => kind === 'suspect')).toHaveLength(1)
+    ends[0]?.resolve()
+    await until(() => begun.filter((kind) => kind === 'suspect').length === 2, { label: 'the next one' })
+    ends[1]?.resolve()
+  })
+})
+
 describe('a claim of several names', () => {
   it('goes on behind what others are taking', async () => {
     const { forge, attach } = setup(database)
@@ -225,17 +270,33 @@ describe('a handler', () => {
   it('that ignores its signal keeps its slot, and health says so until it settles', async () => {
     const { forge, attach } = setup(database)
     const end = deferred<void>()
-    const job = forge.job('debt', { timeout: '50ms', retry: { attempts: 1 }, run: () => end.promise })
-    await using node = await attach()
+    const started: string[] = []
+    const job = forge.job('debt', {
+      timeout: '50ms',
+      retry: { attempts: 1 },
+      queue: 'debt',
+      run: ({ kind }: { kind: 'deaf' | 'next' }) => {
+        started.push(kind)
+        return kind === 'deaf' ? end.promise : null
+      },
+    })
+    await using node = await attach({ queues: { debt: { concurrency: 1 } } })
     const handlers = async () => (await node.health()).checks.find(({ name }) => name === 'handlers')
     expect(await handlers()).toEqual({ name: 'handlers', ok: true, detail: 'all settle' })
-    const handle = await job.enqueue({})
+    const since = performance.now()
+    const handle = await job.enqueue({ kind: 'deaf' })
+    const next = await job.enqueue({ kind: 'next' })
     await expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_JOB_DISCARDED' })
+    // Five seconds of grace after the abort; then its job goes on without it.
+    expect(performance.now() - since).toBeGreaterThan(5_000)
     expect(await handlers()).toMatchObject({
       ok: false,
       detail: expect.stringContaining('1 ignore') as string,
     })
+    expect(started).toEqual(['deaf'])
+    expect((await node.jobs.get(next.id))?.state).not.toBe('completed')
     end.resolve()
+    await next.result()
     await until(async () => (await handlers())?.ok, { label: 'it settled' })
   })
 

@@ -1,4 +1,6 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import type { JobContext } from '../../src/index.js'
 import { deferred } from '../../src/kernel/index.js'
 import { behindProxy } from '../forge/kit.js'
 import { useDatabase } from '../support/database.js'
@@ -134,6 +136,37 @@ describe('cancel', () => {
     await expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_JOB_CANCELLED' })
   })
 
+  it('aborts running jobs that a filter finds, from another node', async () => {
+    const here = setup(database)
+    const there = setup(database)
+    const abortedMs: number[] = []
+    const run = (_input: unknown, job: JobContext): Promise<never> =>
+      new Promise((_, reject) => {
+        job.signal.addEventListener('abort', () => {
+          abortedMs.push(performance.now())
+          reject(new Error('stopped'))
+        })
+      })
+    const job = here.forge.job('remote.many', { queue: 'remote.many', run: () => null })
+    there.forge.job('remote.many', { queue: 'remote.many', run })
+    await using gateway = await here.attach({ roles: ['gateway'] })
+    await using _node = await there.attach({ queues: { 'remote.many': { concurrency: 5 } } })
+    const handles = await job.enqueueMany(
+      Array.from({ length: 8 }, () => ({})),
+      { tags: ['nightly'] },
+    )
+    await until(async () => (await gateway.jobs.list({ state: 'running', tag: 'nightly' })).length === 5, {
+      label: 'five run',
+    })
+    const asked = performance.now()
+    expect((await gateway.jobs.cancel({ tag: 'nightly' }, 'changed our minds')).ids).toHaveLength(8)
+    await until(() => abortedMs.length === 5, { label: 'aborted' })
+    // Measured at 5 to 20 ms by notification; the poll would take up to 5 s, the promise is 250 ms.
+    expect(Math.max(...abortedMs) - asked).toBeLessThan(1_000)
+    for (const { id } of handles)
+      await until(async () => (await gateway.jobs.get(id))?.state === 'cancelled', { label: 'cancelled' })
+  })
+
   it('completes a running job whose handler returns a value after the mark', async () => {
     const { forge, attach } = setup(database)
     const job = forge.job('stubborn', {
@@ -180,6 +213,39 @@ describe('progress', () => {
     })
     expect(await (await job.enqueue(null)).result()).toBe('done')
     await expect(oneByOne.happened({ deadlineMs: 1 })).rejects.toMatchObject({ code: 'FORGE_TEST_DEADLINE' })
+  })
+
+  it('is written twice a second at most, the newest last, however often it is told', async () => {
+    const { forge, attach } = setup(database)
+    await database.query(`
+      create table progress_writes (percent int);
+      create function note_progress() returns trigger language plpgsql as
+      $$ begin insert into progress_writes values ((new.progress->>'percent')::int); return null; end $$;
+      create trigger note_progress after update on forge.job for each row
+      when (new.progress is not null) execute function note_progress()`)
+    const job = forge.job('talkative', {
+      async run(_input: unknown, job) {
+        for (let percent = 0; percent < 100; percent++) {
+          job.progress(percent)
+          await pause(10)
+        }
+        job.progress(100)
+        await until(async () => (await writes()).includes(100), { label: 'the last is written' })
+      },
+    })
+    const writes = async () =>
+      (await database.query<{ percent: number }>('select percent from progress_writes')).map(
+        ({ percent }) => percent,
+      )
+    await using _node = await attach()
+    const since = performance.now()
+    await (await job.enqueue({})).result()
+    const written = await writes()
+    expect(written[0]).toBe(0)
+    expect(written.at(-1)).toBe(100)
+    // The first at once, then one each half second.
+    expect(written.length).toBeLessThanOrEqual(2 + (performance.now() - since) / 500)
+    await database.query('drop trigger note_progress on forge.job')
   })
 
   it('is written while the job runs, cut and bounded, and gone when it is done', async () => {

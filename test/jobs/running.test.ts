@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { Discard, isForgeError, RetryAfter, type ForgeNode } from '../../src/index.js'
+import { Discard, isForgeError, type JobContext, RetryAfter, type ForgeNode } from '../../src/index.js'
 import { readDefinition } from '../../src/jobs/define.js'
 import { decide } from '../../src/jobs/job.js'
 import { deferred } from '../../src/kernel/index.js'
@@ -197,11 +197,15 @@ describe('a job that fails', () => {
     expect(decided).toMatchObject({ kind: 'again', delayMs: 4_000 })
   })
 
-  it('waits no longer than max, whatever its backoff function says', () => {
-    const { retry } = spec('long', { backoff: () => '1h', max: '5s' })
+  it.each([
+    ['1h', 5_000],
+    ['10ms', 10],
+    [0, 0],
+  ])('waits as its backoff function says (%s), and no longer than max', (said, delayMs) => {
+    const { retry } = spec('own', { backoff: () => said, max: '5s' })
     const failed = { kind: 'threw', error: new Error('no') } as const
-    const decided = decide(failed, { attempt: 1, attemptsMax: 5 }, { retry, random: 0.5 })
-    expect(decided).toMatchObject({ kind: 'again', delayMs: 5_000 })
+    const decided = decide(failed, { attempt: 1, attemptsMax: 5 }, { retry, random: 0.9 })
+    expect(decided).toMatchObject({ kind: 'again', delayMs })
   })
 
   it('is discarded when its attempts are used up, and result() says so with the last error', async () => {
@@ -297,6 +301,26 @@ describe('outcomes as values', () => {
     expect(await (await job.enqueue({})).result()).toEqual({ calls: 3, attempt: 1 })
   })
 
+  it.each([
+    ['snooze', (job: JobContext) => job.snooze('soon' as '1s')],
+    [
+      'RetryAfter',
+      () => {
+        throw new RetryAfter('soon' as '1s')
+      },
+    ],
+  ])('fails its attempt when %s is given no duration, and says so', async (name, run) => {
+    const { forge, attach } = setup(database)
+    const job = forge.job(`odd.${name}`, {
+      retry: { attempts: 1 },
+      run: (_input: unknown, context) => run(context),
+    })
+    await using node = await attach()
+    const handle = await job.enqueue({})
+    await expect(handle.result()).rejects.toMatchObject({ code: 'FORGE_JOB_DISCARDED' })
+    expect((await node.jobs.get(handle.id))?.errors.at(-1)).toMatchObject({ code: 'FORGE_DURATION_INVALID' })
+  })
+
   it('ends as cancelled or discarded when the handler says so', async () => {
     const { forge, attach } = setup(database)
     const cancel = forge.job('cancels', { run: (_input: unknown, job) => job.cancel('changed my mind') })
@@ -323,6 +347,24 @@ describe('delay', () => {
     expect(ran - started).toBeLessThan(2_000)
     const past = await job.enqueue({}, { runAt: new Date(Date.now() - 60_000) })
     expect(await past.result()).toBeGreaterThan(0)
+  })
+
+  it('is exact: half of them start within 100 ms, and none before its time', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('exact', { run: () => Date.now() })
+    await using node = await attach()
+    const handles = await Promise.all(
+      Array.from({ length: 15 }, (_, n) => job.enqueue({ n }, { delay: 200 + n * 37 })),
+    )
+    const lateMs: number[] = []
+    for (const handle of handles) {
+      const ran = await handle.result()
+      lateMs.push(ran - ((await node.jobs.get(handle.id))?.runAt.getTime() ?? 0))
+    }
+    lateMs.sort((a, b) => a - b)
+    expect(lateMs[0]).toBeGreaterThanOrEqual(0)
+    // Measured at 5 ms, and 11 ms for the 99th of a hundred.
+    expect(lateMs[7]).toBeLessThan(100)
   })
 
   it('wakes a worker of another process that learned of the job by hint', async () => {

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { Faults } from '../../src/runtime/index.js'
+import { Rescue } from '../../src/jobs/rescue.js'
+import { optionTable } from '../../src/options.js'
+import { createRuntime, Faults } from '../../src/runtime/index.js'
+import { ForgeError, resolveOptions } from '../../src/kernel/index.js'
 import { manualClock } from '../kernel/manual-clock.js'
 import { useDatabase } from '../support/database.js'
 import { listeningLogger, setup } from '../support/forge.js'
@@ -47,11 +50,41 @@ describe('what is tried again by itself', () => {
     expect(levels().slice(-2)).toEqual(['debug', 'debug'])
   })
 
-  it('is not said while PostgreSQL cannot be reached: that is said once, by the cluster', async () => {
-    const { faults, levels } = watched()
-    for (let n = 0; n < 3; n++) faults.failed('it', Object.assign(new Error('no'), { code: 'ECONNREFUSED' }))
-    expect(levels()).toEqual(['debug', 'debug', 'debug'])
-  })
+  it.each(['ECONNREFUSED', '53300', 'FORGE_COMMIT_UNKNOWN'])(
+    'is said after five minutes where it cannot connect (%s): the lease says the rest',
+    (code) => {
+      const { faults, advance, levels } = watched()
+      const fail = (): void => {
+        const error = new Error('no')
+        faults.failed(
+          'it',
+          code.startsWith('FORGE')
+            ? new ForgeError(code as 'FORGE_COMMIT_UNKNOWN')
+            : Object.assign(error, { code }),
+        )
+      }
+      fail()
+      advance(299_000)
+      fail()
+      expect(levels()).toEqual(['debug', 'debug'])
+      advance(1_000)
+      fail()
+      fail()
+      expect(levels().slice(2)).toEqual(['warn', 'debug'])
+    },
+  )
+})
+
+it('says that jobs of lost nodes are not taken back, however often the sweep around it passes', async () => {
+  const { logger, heard } = listeningLogger()
+  const { runtime, close } = createRuntime(database.pool(), resolveOptions(optionTable, { logger }, {}))
+  await database.query('alter table forge.job_claim rename to job_claim_gone')
+  const rescue = new Rescue(runtime, { completedMs: 1, discardedMs: 1 })
+  for (let n = 0; n < 2; n++) await runtime.faults.attempt(`the chore 'rescue'`, () => rescue.sweep())
+  await database.query('alter table forge.job_claim_gone rename to job_claim')
+  const warned = heard.filter(({ level }) => level === 'warn').map(({ message }) => message)
+  expect(warned).toContainEqual(expect.stringContaining('taking back the jobs of lost nodes failed'))
+  await close()
 })
 
 it('a node says once what it cannot do, and goes on when it can', async () => {
@@ -75,9 +108,9 @@ it('a node says once what it cannot do, and goes on when it can', async () => {
 
   await database.query('alter table forge.job_claim rename to job_claim_away')
   const { id } = await job.enqueue({})
-  await until(() => said('the trip that claims and completes jobs') > 0, { label: 'the worker says it' })
+  await until(() => said('the claim of jobs') > 0, { label: 'the worker says it' })
   await database.query('alter table forge.job_claim_away rename to job_claim')
   await until(() => ran.includes('job'), { label: 'it runs', deadlineMs: 20_000 })
   expect(id).toBeTypeOf('string')
-  expect(said('the trip that claims and completes jobs')).toBe(1)
+  expect(said('the claim of jobs')).toBe(1)
 })

@@ -80,8 +80,9 @@ describe('what code defines', () => {
     const old = await version({ back: '0 0 9 1 *' })
     const young = await version({ back: '0 0 3 1 *' })
     await young.stop()
-    expect(await reconcile()).toEqual([{ name: 'back', event: 'changed', detail: null }])
-    expect(await ruleOf(old, 'back')).toBe('0 0 9 1 *')
+    // The leader hears of it.
+    await until(async () => (await ruleOf(old, 'back')) === '0 0 9 1 *', { label: 'went back' })
+    expect(await eventsOf(old, 'back')).toEqual(['created', 'changed', 'changed'])
     expect(await reconcile()).toEqual([])
     await old.stop()
   })
@@ -133,8 +134,14 @@ describe('what code defines', () => {
       `insert into forge.schedule_tick (schedule, planned_at, outcome) values ('moved.old', now(), 'waiting')`,
     )
     const young = await version({ 'moved.new': '0 0 12 1 *' })
-    expect(await eventsOf(young, 'moved.new')).toEqual(['renamed'])
+    expect(await eventsOf(young, 'moved.new')).toEqual(['created', 'renamed'])
     expect(await young.crons.get('moved.new')).toMatchObject({ state: 'active', paused: null })
+    // That it is the same is a guess; after a minute it is taken for certain.
+    expect(await young.crons.ticks('moved.old')).toMatchObject([{ outcome: 'waiting' }])
+    await database.query(
+      `update forge.schedule set removed_at = now() - interval '61 s' where name = 'moved.old'`,
+    )
+    await reconcile()
     expect(await young.crons.ticks('moved.old')).toMatchObject([{ outcome: 'skipped' }])
     await young.stop()
   })
@@ -171,8 +178,8 @@ describe('what code defines', () => {
     await reconcile()
     const again = await version({ 'shift.new': '0 0 16 1 *' })
     await old.stop()
-    await reconcile()
-    expect(await again.crons.get('shift.old')).toMatchObject({ state: 'removed' })
+    // The leader hears that it has gone; its poll would take a minute.
+    await until(async () => (await again.crons.get('shift.old'))?.state === 'removed', { label: 'replaced' })
     expect((await again.crons.events('shift.old'))[0]).toMatchObject({
       event: 'renamed',
       reason: 'renamed to shift.new',
@@ -181,6 +188,65 @@ describe('what code defines', () => {
       event: 'renamed',
       reason: 'renamed from shift.old',
     })
+    await again.stop()
+  })
+
+  it('that is renamed in one go fires what came due in between, once', async () => {
+    const planned = async (node: ForgeNode, name: string) =>
+      (await node.crons.ticks(name)).map((tick) => tick.planned.getTime()).sort((a, b) => a - b)
+    const old = await version({ 'gap.old': '* * * * * *' })
+    await until(async () => (await planned(old, 'gap.old')).length > 0, { label: 'fires' })
+    await old.stop()
+    const [last] = await database.query<{ at: Date }>(
+      `select max(planned_at) as at from forge.schedule_tick where schedule = 'gap.old'`,
+    )
+    const lastMs = last?.at.getTime() ?? 0
+    await until(() => Date.now() > lastMs + 3_000, { label: 'ticks come due' })
+    const young = await version({ 'gap.new': '* * * * * *' })
+    await until(async () => (await planned(young, 'gap.new')).length >= 4, { label: 'fires on' })
+    const ticks = await planned(young, 'gap.new')
+    expect(ticks.slice(0, 4)).toEqual([1, 2, 3, 4].map((n) => lastMs + n * 1_000))
+    expect(await eventsOf(young, 'gap.new')).toEqual(['created', 'renamed'])
+    await young.stop()
+  })
+
+  it('that goes back to its old name goes on from then, and fires nothing that the new one has fired', async () => {
+    const old = await version({ 'back.old': '*/3 * * * *' })
+    await until(async () => (await old.crons.get('back.old'))?.next, { label: 'planned' })
+    await old.stop()
+    const young = await version({ 'back.new': '*/3 * * * *' })
+    expect(await young.crons.get('back.old')).toMatchObject({ state: 'removed' })
+    // An hour later.
+    await database.query(
+      `update forge.schedule set removed_at = now() - interval '1 h', next_at = date_trunc('minute', now()) - interval '1 h'
+       where name = 'back.old'`,
+    )
+    const again = await version({ 'back.old': '*/3 * * * *' })
+    expect(await eventsOf(again, 'back.old')).toEqual(['created', 'renamed', 'returned'])
+    const [row] = await database.query<{ late: number }>(
+      `select extract(epoch from now() - next_at)::int as late from forge.schedule where name = 'back.old'`,
+    )
+    expect(row?.late).toBeLessThan(60)
+    await young.stop()
+    await until(async () => (await again.crons.get('back.new'))?.state === 'removed', { label: 'gives way' })
+    expect((await again.crons.events('back.new'))[0]).toMatchObject({ reason: 'renamed to back.old' })
+    await again.stop()
+  })
+
+  it('that was only away for a moment goes on where it stood', async () => {
+    const old = await version({ 'away.a': '*/4 * * * *' })
+    await until(async () => (await old.crons.get('away.a'))?.next, { label: 'planned' })
+    const other = await version({ 'away.b': '*/4 * * * *' })
+    const stood = () =>
+      database.query<{ next_at: Date }>(`select next_at from forge.schedule where name = 'away.a'`)
+    await database.query(`update forge.schedule set paused_at = now() where name = 'away.a'`)
+    const before = await stood()
+    await old.stop()
+    await until(async () => (await other.crons.get('away.a'))?.state === 'removed', { label: 'gives way' })
+    const again = await version({ 'away.a': '*/4 * * * *' })
+    expect(await stood()).toEqual(before)
+    expect((await again.crons.get('away.a'))?.state).toBe('paused')
+    await other.stop()
     await again.stop()
   })
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Missed, Tick } from '../../src/index.js'
+import { holdSchedule } from '../../src/schedules/queries/ticks.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -258,6 +259,11 @@ describe('what may be fired', () => {
     expect(await fire(term, '2026-01-01T00:00:00Z')).toEqual([])
     expect(await ticksOf('fenced')).toHaveLength(1)
     expect(await node.jobs.list({ tag: 'cron:fenced' })).toHaveLength(1)
+    // Nor is one put off by whoever led before.
+    const hold = (by: string) => database.query(holdSchedule.text('forge'), ['fenced', 'no luck', '1', by])
+    expect(await hold('00000000-0000-4000-8000-000000000000')).toEqual([])
+    expect((await node.crons.get('fenced'))?.fault).toBeNull()
+    expect(await hold(term)).toHaveLength(1)
   })
 
   it('keeps nothing else from firing when its job cannot be made, and fires when it can', async () => {

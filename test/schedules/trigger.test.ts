@@ -60,7 +60,11 @@ describe('trigger', () => {
       overlap: 'skip',
       run: (_tick, { signal }) => new Promise((resolve) => signal.addEventListener('abort', resolve)),
     })
-    await until(() => node.crons.get('alone'), { label: 'written down' })
+    const known = `select 1 from forge.job_definition where name = 'alone'`
+    await until(
+      async () => (await node.crons.get('alone')) && (await database.query(known)).length === 1,
+      { label: 'written down, and its job too' },
+    )
     const first = await node.crons.trigger('alone')
     expect(await node.crons.trigger('alone')).toMatchObject({ created: false, outcome: 'skipped', job: null })
     await node.jobs.cancel(first.job as string)

@@ -21,6 +21,12 @@ export const offerSchedules = statement(
   on conflict (node) do update set names = excluded.names, hashes = excluded.hashes`,
 )
 
+/** A node ($1) that stops defines nothing any more. */
+export const withdrawOffer = statement(
+  'forge_withdraw_schedules',
+  (s) => `delete from ${s}.schedule_offer where node = $1`,
+)
+
 export interface ReconciledRow {
   readonly name: string
   readonly event: 'created' | 'changed' | 'renamed' | 'removed' | 'returned' | 'conflict'
@@ -37,7 +43,8 @@ export const offersNow = statement<{ seen: string }>(
   'forge_schedule_offers_now',
   (s) => `
   select coalesce(string_agg(o.node::text || o.xmin::text, ',' order by o.node), '')
-         || exists (select from ${s}.schedule where orphaned_at is not null and removed_at is null)::text as seen
+         || exists (select from ${s}.schedule where orphaned_at is not null and removed_at is null or yielded and waiting > 0)::text
+           as seen
   from ${s}.schedule_offer as o join ${s}.node on node.id = o.node and node.state <> 'dead'`,
 )
 
