@@ -61,10 +61,9 @@ describe('trigger', () => {
       run: (_tick, { signal }) => new Promise((resolve) => signal.addEventListener('abort', resolve)),
     })
     const known = `select 1 from forge.job_definition where name = 'alone'`
-    await until(
-      async () => (await node.crons.get('alone')) && (await database.query(known)).length === 1,
-      { label: 'written down, and its job too' },
-    )
+    await until(async () => (await node.crons.get('alone')) && (await database.query(known)).length === 1, {
+      label: 'written down, and its job too',
+    })
     const first = await node.crons.trigger('alone')
     expect(await node.crons.trigger('alone')).toMatchObject({ created: false, outcome: 'skipped', job: null })
     await node.jobs.cancel(first.job as string)
