@@ -1,4 +1,4 @@
-import { CronExpressionParser } from 'cron-parser'
+import { CronPattern } from 'croner'
 import { ForgeError } from '../kernel/index.js'
 
 /** What the five or six fields of an expression allow. */
@@ -21,7 +21,9 @@ export interface Fields {
 
 interface FieldKind {
   readonly name: string
-  readonly of: 'second' | 'minute' | 'hour' | 'dayOfMonth' | 'month' | 'dayOfWeek'
+  readonly of: 'second' | 'minute' | 'hour' | 'day' | 'month' | 'dayOfWeek'
+  /** Its first value: what the parser counts from 0. */
+  readonly from: 0 | 1
   readonly names?: readonly string[]
   /** How many values there are: a longer step is a mistake. */
   readonly span: number
@@ -31,12 +33,12 @@ const monthNames = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep
 const weekdayNames = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']
 
 const kinds: readonly FieldKind[] = [
-  { name: 'second', of: 'second', span: 60 },
-  { name: 'minute', of: 'minute', span: 60 },
-  { name: 'hour', of: 'hour', span: 24 },
-  { name: 'day of the month', of: 'dayOfMonth', span: 31 },
-  { name: 'month', of: 'month', names: monthNames, span: 12 },
-  { name: 'weekday', of: 'dayOfWeek', names: weekdayNames, span: 7 },
+  { name: 'second', of: 'second', from: 0, span: 60 },
+  { name: 'minute', of: 'minute', from: 0, span: 60 },
+  { name: 'hour', of: 'hour', from: 0, span: 24 },
+  { name: 'day of the month', of: 'day', from: 1, span: 31 },
+  { name: 'month', of: 'month', from: 1, names: monthNames, span: 12 },
+  { name: 'weekday', of: 'dayOfWeek', from: 0, names: weekdayNames, span: 7 },
 ]
 
 const shorthands: Readonly<Record<string, string>> = {
@@ -111,16 +113,13 @@ interface Place {
   readonly at: number
 }
 
-/** The parser's extensions (L, W, #, ?, H) are not taken. A list that it refuses is read item by item: a fault has its place then. */
+/** The parser's extensions (L, W, #, ?, +) are not taken. It reads item by item: a fault has its place then. */
 function readField(kind: FieldKind, part: string, place: Place): number[] {
   const items = part.split(',').map((item, n, all) => {
     return { item, at: place.at + all.slice(0, n).join(',').length + Math.min(n, 1) }
   })
-  for (const { item, at } of items) checkItem(kind, item, { text: place.text, at })
-  const values = read(kind, [...new Set(items.map(({ item }) => item))].join(','))
-  if (values) return [...values].sort((one, other) => one - other)
-  // Items may overlap, which it does not take either.
   const each = items.flatMap(({ item, at }) => {
+    checkItem(kind, item, { text: place.text, at })
     const found = read(kind, item)
     if (!found)
       throw fault(kind, { text: place.text, at }, `'${shown(item)}' is out of range, or runs backwards`)
@@ -142,7 +141,8 @@ function checkItem(kind: FieldKind, item: string, place: Place): void {
 function read(kind: FieldKind, part: string): readonly number[] | null {
   try {
     const whole = kinds.map((each) => (each === kind ? part : '*')).join(' ')
-    return CronExpressionParser.parse(whole).fields[kind.of].values as readonly number[]
+    const allowed = new CronPattern(whole, undefined, { mode: '6-part', sloppyRanges: true })[kind.of]
+    return allowed.flatMap((set, index) => (set ? [index + kind.from] : []))
   } catch {
     return null
   }

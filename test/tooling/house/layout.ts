@@ -50,7 +50,6 @@ export const packageRooms: Readonly<Record<string, readonly string[]>> = {
   '@bufbuild/*': ['mesh'],
   '@trpc/server': ['api'],
   '@trpc/client': ['client'],
-  'cron-parser': ['schedules'],
   croner: ['schedules'],
   express: ['host'],
   'express-session': ['sessions'],
