@@ -22,6 +22,13 @@ const common = {
   shims: true,
   removeNodeProtocol: false,
   clean: false,
+  // Every process keeps the text of what it loads: without indentation, and in one byte per character, it takes 1.5 MiB less.
+  // Names and lines stay, so that a stack trace says where.
+  minifyWhitespace: true,
+  esbuildOptions: (options) => {
+    options.charset = 'ascii'
+    options.lineLimit = 120
+  },
   dts: { entry: faces },
   // Nothing of node_modules is ever copied into dist: an import that is not a declared dependency stays visible there,
   // and the package check names it.
