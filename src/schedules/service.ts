@@ -25,6 +25,8 @@ export interface SchedulesParts {
   readonly leads: boolean
 }
 
+/** Topic of the signals port: nodes define nothing any more; keys are their ids. */
+const offersTopic = 'schedules.offers'
 /** The leader looks so often whether the code of the nodes has changed: hints may be lost, and nodes go without a word. */
 const reconcileMs = 60_000
 const pruneMs = 600_000
@@ -74,6 +76,7 @@ export class SchedulesService implements Service {
     this.#offs.push(
       runtime.signals.subscribe(changedTopic, () => this.#onChanged()),
       // What only they defined has nobody now.
+      runtime.signals.subscribe(offersTopic, () => this.#houseBell.ring()),
       runtime.news.on(deathsSeen, () => this.#houseBell.ring()),
     )
     this.#post = cluster.lead('scheduler', async ({ term, signal }) => {
@@ -94,7 +97,7 @@ export class SchedulesService implements Service {
     const { db, nodeId, signals } = this.#parts.runtime
     if (this.#offered.length === 0) return
     await db.control.run(withdrawOffer, [nodeId]).catch(() => {})
-    signals.hint(changedTopic, 'many')
+    signals.hint(offersTopic, nodeId)
   }
 
   /** For the maintenance leader. */
@@ -113,7 +116,6 @@ export class SchedulesService implements Service {
   #onChanged(): void {
     // One that was deleted may have kept a definition of code out.
     this.#offersSeen = ''
-    this.#houseBell.ring()
     this.#ticker.wake()
   }
 
