@@ -199,23 +199,25 @@ describe('leading a role', () => {
       node.whileLeading(role, run)
       if (when.startsWith('while')) await until(() => begun.length === 1, { label: 'leads' })
       else await pause(0)
-      // The thread leads on its behalf, renews, and gives the role up; what it said meanwhile is heard afterwards.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * lease.ms)
-      const already = begun.length
-      await until(
-        async () => {
-          const leader = await node.cluster.leader(role)
-          return leader !== null && begun.at(-1)?.term.n === leader.term.n && begun.length > already
-        },
-        { label: 'leads again' },
-      )
-      const terms = await node.cluster.terms(role)
-      const resigned = terms.filter(({ ended }) => ended === 'resigned').map(({ term }) => term.n)
+      const numbers = (): number[] => begun.map(({ term }) => term.n)
+      let resigned: number[] = []
+      for (let block = 0; block < 10 && resigned.length === 0; block++) {
+        const before = begun.length
+        // The thread leads on its behalf, renews, and gives the role up; what it said meanwhile is heard afterwards.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 0.75 * lease.ms)
+        await until(async () => numbers().at(-1) === (await node.cluster.leader(role))?.term.n, {
+          label: 'leads',
+        })
+        const terms = await node.cluster.terms(role)
+        resigned = terms.filter(({ ended }) => ended === 'resigned').map(({ term }) => term.n)
+        expect(
+          numbers()
+            .slice(before)
+            .filter((n) => resigned.includes(n)),
+        ).toEqual([])
+      }
       expect(resigned.length).toBeGreaterThan(0)
-      // No term twice, and none that was over when the loop went on.
-      expect(begun.slice(already).map(({ term }) => term.n)).toEqual([
-        Math.max(...terms.map(({ term }) => term.n)),
-      ])
+      expect(numbers()).toEqual([...new Set(numbers())])
     },
   )
 
