@@ -17,7 +17,9 @@ create table chaos.log (
 );
 create function chaos.watch_job() returns trigger language plpgsql as $$
 begin
-  if old.state <> 3 and new.state = 3 then
+  if tg_op = 'DELETE' then
+    if old.state = 3 then insert into chaos.log (kind, job, token, node) values ('gone', old.id, old.token, old.node); end if;
+  elsif old.state <> 3 and new.state = 3 then
     insert into chaos.log (kind, job, token, node, attempt, live)
     values ('claimed', new.id, new.token, new.node, new.attempt,
             exists (select from forge.node where id = new.node and epoch = new.epoch and node.state <> 'dead'));
@@ -34,7 +36,7 @@ begin
   end if;
   return null;
 end $$;
-create trigger chaos_job after update on forge.job for each row execute function chaos.watch_job();
+create trigger chaos_job after update or delete on forge.job for each row execute function chaos.watch_job();
 create trigger chaos_history after insert on forge.job_history for each row execute function chaos.watch_history();
 `
 
@@ -69,7 +71,8 @@ export async function readRecording(
   query: Query,
   enqueued: readonly { readonly id: string; readonly acked: boolean }[],
 ): Promise<Recording> {
-  const log = await query<LogRow>('select * from chaos.log order by n')
+  // A claim that is gone has ended otherwise: with the job's completion, or as poison that nobody claims again.
+  const log = await query<LogRow>(`select * from chaos.log where kind <> 'gone' order by n`)
   const finals = await query<{ id: string; state: 5 | 6 | 7 | 8; token: string; by: string | null }>(
     `select id, state, token, result ->> 'token' as by from forge.job_history`,
   )
