@@ -219,8 +219,8 @@ describe('progress', () => {
     const { forge, attach } = setup(database)
     await database.query(`
       create table progress_writes (percent int);
-      create function note_progress() returns trigger language plpgsql as
-      $$ begin insert into progress_writes values ((new.progress->>'percent')::int); return null; end $$;
+      create function note_progress() returns trigger language plpgsql security definer as
+      $$ begin insert into public.progress_writes values ((new.progress->>'percent')::int); return null; end $$;
       create trigger note_progress after update on forge.job for each row
       when (new.progress is not null) execute function note_progress()`)
     const job = forge.job('talkative', {
