@@ -109,6 +109,24 @@ describe('what code defines', () => {
     await other.stop()
   })
 
+  it('is removed by the leader when its minute is over, though nothing else has changed', async () => {
+    const leader = await version({ 'stays.b': '0 0 19 1 *' })
+    const node = await version({ 'gone.b': '0 0 20 1 *' })
+    await node.stop()
+    const orphaned = () =>
+      database.query(`select 1 from forge.schedule where name = 'gone.b' and orphaned_at is not null`)
+    await until(async () => (await orphaned()).length === 1, { label: 'missed' })
+    await aMinuteLater('gone.b')
+    // A death makes the leader look at once.
+    await database.query(
+      `insert into forge.node (id, epoch, state, host, pid, version, roles, capabilities, lease_until)
+       values (gen_random_uuid(), gen_random_uuid(), 'active', 'gone', 1, '0', '{}', '{}', now() - interval '1 s')`,
+    )
+    await until(async () => (await leader.crons.get('gone.b'))?.state === 'removed', { label: 'removed' })
+    expect(await eventsOf(leader, 'gone.b')).toEqual(['created', 'removed'])
+    await leader.stop()
+  })
+
   it('is found to be renamed', async () => {
     const old = await version({ 'name.old': '0 0 4 1 *' })
     await old.stop()
