@@ -12,8 +12,8 @@ export interface RetryOptions {
   /** All attempts, the first included. 1 to 1,000; default 5. */
   readonly attempts?: number
   /**
-   * Default 'exponential'. A function gives the delay itself, without jitter and at most `max`: `attempt` is the number of the one
-   * that failed, from 1. What it throws, or what is no duration, counts as 'exponential'.
+   * Default 'exponential'. A function gives the delay itself, without jitter and cut only by a `max` that is given: `attempt` is the
+   * number of the one that failed, from 1. What it throws, or what is no duration, counts as 'exponential'.
    */
   readonly backoff?: 'fixed' | 'linear' | 'exponential' | ((attempt: number, error: unknown) => Duration)
   /** First delay; default '1s'. */
@@ -142,12 +142,24 @@ function readRetry(value: unknown, name: string): RetryPolicy {
   return {
     attempts: attempts as number,
     kind: own ? 'exponential' : (backoff as RetryPolicy['kind']),
-    delay: own ? (backoff as RetryPolicy['delay']) : null,
+    delay: own ? capped(backoff as OwnBackoff, record.max, name) : null,
     baseMs: durationMs(record.base ?? '1s', `${name}.base`),
     maxMs: durationMs(record.max ?? '5m', `${name}.max`),
     jitter,
     when: when as RetryPolicy['when'],
   }
+}
+
+type OwnBackoff = (attempt: number, error: unknown) => Duration
+
+/** A function says what it means: without a `max` of its own, nothing cuts it. */
+function capped(
+  backoff: OwnBackoff,
+  max: unknown,
+  name: string,
+): (attempt: number, error: unknown) => number {
+  const maxMs = max === undefined ? Number.POSITIVE_INFINITY : durationMs(max, `${name}.max`)
+  return (attempt, error) => Math.min(durationMs(backoff(attempt, error)), maxMs)
 }
 
 function readSchema(value: unknown, name: string): StandardSchemaV1 | undefined {

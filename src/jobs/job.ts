@@ -1,4 +1,4 @@
-import { type Backoff, backoffMs, durationMs, storableText } from '../kernel/index.js'
+import { type Backoff, backoffMs, storableText } from '../kernel/index.js'
 
 /**
  * What a job is: its states, and what becomes of it when its handler is done. Pure: no clock, no database.
@@ -63,8 +63,8 @@ export interface JobError {
 export interface RetryPolicy extends Backoff {
   readonly attempts: number
   readonly when: (error: unknown) => boolean
-  /** In place of the rest: gives the delay, whatever that is. */
-  readonly delay: ((attempt: number, error: unknown) => unknown) | null
+  /** In place of the rest: gives the delay in ms, or throws. */
+  readonly delay: ((attempt: number, error: unknown) => number) | null
 }
 
 /** How long finished jobs are kept, in milliseconds; 0 keeps nothing. */
@@ -161,7 +161,7 @@ function delayAfter(
   { retry, random }: { readonly retry: RetryPolicy; readonly random: number },
 ): number {
   try {
-    if (retry.delay) return Math.min(durationMs(retry.delay(attempt, error)), retry.maxMs)
+    if (retry.delay) return retry.delay(attempt, error)
   } catch {
     // As if it had not been given.
   }

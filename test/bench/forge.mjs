@@ -16,8 +16,11 @@ const laneNames = (lanes) => Array.from({ length: lanes }, (_, i) => `bench.lane
  */
 function defineJobs(instance, ctx, onJob) {
   const run = onJob ? async (input) => onJob(input) : () => null
-  const jobs = { bench: instance.job('bench', { run }) }
-  const { lanes = 0, paused = false, blocked = false } = ctx.extra ?? {}
+  const { lanes = 0, paused = false, blocked = false, atOnce, keys = 0 } = ctx.extra ?? {}
+  const by = keys > 0 && { by: ({ i }) => String(i % keys) }
+  const jobs = {
+    bench: instance.job('bench', { run, ...(atOnce && { concurrency: { limit: atOnce, ...by } }) }),
+  }
   for (const name of laneNames(lanes)) jobs[name] = instance.job(name, { run })
   if (paused) jobs.paused = instance.job('bench.paused', { queue: 'paused', run })
   if (blocked) {
@@ -162,7 +165,7 @@ export default {
     const { close } = await attach(ctx, {}, onJob)
     return { stop: close }
   },
-  unfinished: (ctx) => poll(ctx, ctx.extra ? ownUnfinished : allUnfinished),
+  unfinished: (ctx) => poll(ctx, ctx.extra && !ctx.extra.atOnce ? ownUnfinished : allUnfinished),
   seedHistory,
 }
 

@@ -142,6 +142,35 @@ describe('history', () => {
     expect(await days(ids)).toEqual([8, 31])
   })
 
+  it('rests as long as its end, its definition and option retention say', async () => {
+    const { forge, attach } = setup(database)
+    const bang = (): never => {
+      throw new Error('no')
+    }
+    const retry = { attempts: 1 }
+    const keep = { completed: '3d', discarded: '5d' } as const
+    const cancel = (_: unknown, { signal }: { readonly signal: AbortSignal }): Promise<null> =>
+      new Promise((resolve) => signal.addEventListener('abort', () => resolve(null)))
+    const jobs = [
+      forge.job('kept.own', { keep, run: () => 1 }),
+      forge.job('kept.lost', { keep, retry, run: bang }),
+      forge.job('kept.stopped', { keep, run: cancel }),
+      forge.job('kept.option', { run: () => null }),
+      forge.job('kept.nobody', { retry, run: bang }),
+    ] as const
+    await using node = await attach({ retention: { completed: '10d', discarded: '20d' } })
+    const ids: string[] = []
+    for (const job of jobs) ids.push((await job.enqueue({})).id)
+    await until(async () => (await node.jobs.get(ids[2] as string))?.state === 'running', {
+      label: 'it runs',
+    })
+    await node.jobs.cancel(ids[2] as string)
+    await until(async () => (await days(ids)).length === ids.length, { label: 'all ended' })
+    const each: number[] = []
+    for (const id of ids) each.push(...(await days([id])))
+    expect(each).toEqual([4, 6, 4, 11, 21])
+  })
+
   it('keeps nothing of a job with keep 0, and result() says so', async () => {
     const { forge, attach } = setup(database)
     const job = forge.job('kept.not', { keep: { completed: 0 }, run: () => 1 })

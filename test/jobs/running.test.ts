@@ -198,15 +198,19 @@ describe('a job that fails', () => {
   })
 
   it.each([
-    ['1h', 5_000],
-    ['10ms', 10],
-    [0, 0],
-  ])('waits as its backoff function says (%s), and no longer than max', (said, delayMs) => {
-    const { retry } = spec('own', { backoff: () => said, max: '5s' })
-    const failed = { kind: 'threw', error: new Error('no') } as const
-    const decided = decide(failed, { attempt: 1, attemptsMax: 5 }, { retry, random: 0.9 })
-    expect(decided).toMatchObject({ kind: 'again', delayMs })
-  })
+    ['1h', '5s', 5_000],
+    ['10ms', '5s', 10],
+    [0, '5s', 0],
+    ['1h', undefined, 3_600_000],
+  ])(
+    'waits as its backoff function says (%s), and no longer than a max that is given (%s)',
+    (said, max, delayMs) => {
+      const { retry } = spec('own', { backoff: () => said, ...(max && { max }) })
+      const failed = { kind: 'threw', error: new Error('no') } as const
+      const decided = decide(failed, { attempt: 1, attemptsMax: 5 }, { retry, random: 0.9 })
+      expect(decided).toMatchObject({ kind: 'again', delayMs })
+    },
+  )
 
   it('is discarded when its attempts are used up, and result() says so with the last error', async () => {
     const { forge, attach } = setup(database)

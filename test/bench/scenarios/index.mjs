@@ -1,5 +1,5 @@
 /* All scenarios, in the order in which they run and stand on the page. */
-import { backlog, beside, drain, handlers, long, snapshot } from './drain.mjs'
+import { backlog, beside, drain, handlers, limits, long, snapshot } from './drain.mjs'
 import { bulk, enqueue } from './enqueue.mjs'
 import { latency, steady, urgent } from './latency.mjs'
 import { idle } from './standing.mjs'
@@ -17,6 +17,7 @@ export const scenarios = [
   snapshot,
   long,
   handlers,
+  limits,
   inputs,
   idle,
 ]
