@@ -14,6 +14,7 @@ const usage = `npm run bench [-- scenario …] [options]
 Scenarios (all by default): ${scenarios.map(({ name }) => name).join(', ')}
   --reps n       repetitions, interleaved; figures are medians (3)
   --scale x      shorter runs: 0.1 takes a tenth of the jobs and of the seconds (1)
+  --points a,b   only these points, by their names in the tables, as '2 processes'
   --systems a,b  only these: forge, plain SQL, graphile-worker, pg-boss
   --peers        installs and measures the peers too
   --out file     appends all rows as JSON lines
@@ -25,6 +26,7 @@ DATABASE_URL names a server of yours (a role that may create databases); else an
 const options = {
   reps: { type: 'string', default: '3' },
   scale: { type: 'string', default: '1' },
+  points: { type: 'string' },
   systems: { type: 'string' },
   peers: { type: 'boolean', default: false },
   out: { type: 'string' },
@@ -48,10 +50,15 @@ function readArguments() {
     if (!Number.isInteger(reps) || reps < 1) throw new Error('--reps is a whole number from 1.')
     if (!(scale > 0 && scale <= 1)) throw new Error('--scale is above 0 and at most 1.')
     const chosen = scenarios.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
+    const points = values.points?.split(/, ?(?!\d{3}\b)/)
+    const known = chosen.flatMap(({ points }) => points.map(({ name }) => name))
+    const missing = points?.filter((name) => !known.includes(name)) ?? []
+    if (missing.length > 0)
+      throw new Error(`There is no point ${missing.join(', ')}; there are: ${known.join('; ')}.`)
     const systems = values.systems?.split(',')
     const foreign = systems?.filter((name) => !everySystem.includes(name)) ?? []
     if (foreign.length > 0) throw new Error(`There is no system ${foreign.join(', ')}.`)
-    return { ...values, reps, scale, chosen, systems }
+    return { ...values, reps, scale, chosen, points, systems }
   } catch (error) {
     return refuse(error.message)
   }
@@ -98,6 +105,7 @@ async function measure(given, stage) {
     scenarios: given.chosen,
     reps: given.reps,
     scale: given.scale,
+    points: given.points,
     systems: given.systems,
     peersFolder,
     server,

@@ -8,11 +8,12 @@ import { withClient } from './server.mjs'
 const smallestN = 200
 const smallestMs = 1_000
 
-/** @param plan scenarios, reps, scale, peersFolder (null: without peers), server, report(row) */
+/** @param plan scenarios, points (undefined: all), reps, scale, peersFolder (null: without peers), server, report(row) */
 export async function runAll(plan) {
   for (const scenario of plan.scenarios) {
     for (let rep = 1; rep <= plan.reps; rep++) {
       for (const point of scenario.points) {
+        if (plan.points && !plan.points.includes(point.name)) continue
         for (const name of systemsOf(scenario, plan)) {
           const row = { kind: 'figure', scenario: scenario.name, point: point.name, system: name, rep }
           plan.report({ ...row, ...(await measured(plan, { scenario, point, name })), load: loadavg()[0] })

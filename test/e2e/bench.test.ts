@@ -24,6 +24,7 @@ async function bench(...args: string[]): Promise<{ stdout: string; stderr: strin
 interface Row {
   readonly kind: string
   readonly scenario: string
+  readonly point: string
   readonly system: string
   readonly error?: string
   readonly values?: { readonly done?: number; readonly rate: number; readonly tenths?: readonly number[] }
@@ -42,18 +43,21 @@ describe('npm run bench', () => {
 
   it('measures the chosen scenarios, compares, and leaves no database behind', async () => {
     const out = path.join(folder, 'rows.jsonl')
-    const { stdout } = await bench('bulk', 'long', '--out', out)
+    const points = 'calls of 5,000,2 processes,1,000,000'
+    const { stdout } = await bench('bulk', 'drain', 'long', '--points', points, '--out', out)
     const [first, ...rows] = await rowsOf(out)
     expect(first?.kind).toBe('run')
-    expect(rows.map(({ scenario, system }) => `${scenario} ${system}`)).toEqual([
-      'bulk forge',
-      'bulk plain SQL',
-      'long forge',
-      'long plain SQL',
+    expect(rows.map(({ scenario, point, system }) => `${scenario}, ${point}: ${system}`)).toEqual([
+      'bulk, calls of 5,000: forge',
+      'bulk, calls of 5,000: plain SQL',
+      'drain, 2 processes: forge',
+      'drain, 2 processes: plain SQL',
+      'long, 1,000,000: forge',
+      'long, 1,000,000: plain SQL',
     ])
-    expect(rows.map(({ error }) => error)).toEqual([undefined, undefined, undefined, undefined])
+    expect(rows.filter(({ error }) => error)).toEqual([])
     for (const { values } of rows) expect(values?.rate).toBeGreaterThan(0)
-    for (const { values } of rows.slice(2))
+    for (const { values } of rows.slice(4))
       expect([values?.done, values?.tenths?.length]).toEqual([1_000, 10])
     expect(stdout).toContain('A million in one go, 1,000,000: last/first tenth')
     const left = await database.query(`select datname from pg_database where datname like 'forge_bench_%'`)
@@ -70,6 +74,7 @@ describe('npm run bench', () => {
     [['--reps', '0'], '--reps is a whole number from 1.'],
     [['--scale', '2'], '--scale is above 0 and at most 1.'],
     [['--systems', 'forge,kafka'], 'There is no system kafka.'],
+    [['bulk', '--points', '2 processes'], 'There is no point 2 processes; there are: calls of 5,000.'],
     [['--nosuch'], '--nosuch'],
   ])('refuses %s', async (args, message) => {
     await expect(bench(...args)).rejects.toMatchObject({
