@@ -13,6 +13,11 @@ create table job_unique (
 
 alter table job_unique set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
+-- The key of a unique job, for whoever brings it back when it is finished; its scope is the name of the job. By then
+-- another job may hold the key.
+alter table job add unique_key text;
+alter table job_history add unique_key text;
+
 -- What a definition says, for those who enqueue without it. Written by nodes; the newest version counts.
 create table job_definition (
   name               text primary key check (octet_length(name) between 1 and 200),
@@ -129,6 +134,8 @@ begin
       update job as j
       set lane = g.lane, priority = g.priority, attempts_max = g.attempts, input = g.input, tags = g.tags::text[],
           gates = g.gates::text[], run_at = g.at, due = g.at + (100 - g.priority) * interval '6 s',
+          -- What earlier attempts came to says nothing about this input.
+          attempt = 0, crashes = 0, errors = null,
           state = g.state, stage = g.state, gate = case when g.state = 1 then (g.gates::text[])[1] end
       from (
         select w.*, case when w.at > moment then 0
@@ -155,18 +162,20 @@ begin
   end if;
 
   with inserted as (
-    insert into job (id, lane, state, stage, priority, attempts_max, run_at, due, gates, gate, tags, parent, input)
+    insert into job (id, lane, state, stage, priority, attempts_max, run_at, due, gates, gate, tags, parent, input,
+                     unique_key)
     select g.head, g.lane, g.state, g.state, g.priority, g.attempts, g.at, g.at + (100 - g.priority) * interval '6 s',
-           g.gates::text[], case when g.state = 1 then (g.gates::text[])[1] end, g.tags::text[], g.parent, g.input
+           g.gates::text[], case when g.state = 1 then (g.gates::text[])[1] end, g.tags::text[], g.parent, g.input,
+           g.key
     from (
       select w.*, case when w.at > moment then 0 when w.gates is null then 2 else 1 end as state
       from (
         select p.*, case when p.mode = 'debounce' then moment + least(p.wide, p.max_wait) * interval '1 ms'
                          else coalesce(p.time, moment + coalesce(p.delay, 0) * interval '1 ms') end as at
         from unnest(heads, verdicts, lasts, lanes, priorities, attempts, delays, times, inputs, gate_lists, tag_lists,
-                    parents, modes, windows, max_waits) with ordinality
-             as p(head, verdict, last, lane, priority, attempts, delay, time, input, gates, tags, parent, mode, wide,
-                  max_wait, n)
+                    parents, hashed, modes, windows, max_waits) with ordinality
+             as p(head, verdict, last, lane, priority, attempts, delay, time, input, gates, tags, parent, key, mode,
+                  wide, max_wait, n)
         where p.verdict = 'created' and p.last = p.n
       ) as w
     ) as g

@@ -59,18 +59,33 @@ export interface ChangeParts {
   readonly admission: Admission
 }
 
+/** Told of a job that a pass does not reach however often it tries. */
+export type Refuse = (id: string, error: ForgeError) => void
+
 /** One kind of change: the states it applies to, and one pass over some jobs; it answers with the ids it reached. */
 export interface Change {
   readonly states: readonly number[]
   readonly checksInput?: boolean
-  readonly apply: (ids: readonly string[], states: readonly number[]) => Promise<readonly string[]>
+  readonly apply: (
+    ids: readonly string[],
+    states: readonly number[],
+    refuse: Refuse,
+  ) => Promise<readonly string[]>
+}
+
+/** A change under way. */
+interface Progress {
+  readonly change: Change
+  readonly states: readonly number[]
+  readonly reached: Set<string>
+  readonly refused: Map<string, Refused>
 }
 
 /** Changed in one transaction on the shared connection, so that enqueues get their turn in between. */
 const portionMax = 500
 /** Inputs may have 1 MB each. */
 const inputsPerRead = 50
-/** How long jobs that were named are waited for while somebody else has them locked. */
+/** How long jobs are waited for while somebody else has them locked. */
 const busyMs = 5_000
 const validateMs = 5_000
 
@@ -93,16 +108,24 @@ export class Changer {
       return { ids: [], matching: found.length, more, skipped, refused: [] }
     }
     const reached = new Set<string>()
-    const refused = change.checksInput ? await this.#checkInputs(found) : []
-    const out = new Set(refused.map(({ id }) => id))
-    const wanted = found.filter((id) => !out.has(id))
-    for (let from = 0; from < wanted.length; from += portionMax)
-      for (const id of await change.apply(wanted.slice(from, from + portionMax), states)) reached.add(id)
-    if (filter.ids) refused.push(...(await this.#persist(wanted, reached, { change, states })))
+    const refused = new Map<string, Refused>()
+    if (change.checksInput) for (const each of await this.#checkInputs(found)) refused.set(each.id, each)
+    const wanted = found.filter((id) => !refused.has(id))
+    const progress = { change, states, reached, refused }
+    await this.#apply(wanted, progress)
+    await this.#persist(wanted, progress)
     const ids = [...reached].sort()
-    const known = new Set([...ids, ...refused.map(({ id }) => id)])
+    const known = new Set([...ids, ...refused.keys()])
     const skipped = await this.#standing(filter.ids ?? [], known)
-    return { ids, matching: known.size, more, skipped, refused }
+    return { ids, matching: known.size, more, skipped, refused: [...refused.values()] }
+  }
+
+  /** One pass over these jobs, in portions. */
+  async #apply(wanted: readonly string[], { change, states, reached, refused }: Progress): Promise<void> {
+    const refuse: Refuse = (id, error) => void refused.set(id, refusalOf(id, error))
+    for (let from = 0; from < wanted.length; from += portionMax)
+      for (const id of await change.apply(wanted.slice(from, from + portionMax), states, refuse))
+        reached.add(id)
   }
 
   async #find(filter: ReadFilter, states: readonly number[]): Promise<readonly string[]> {
@@ -112,29 +135,25 @@ export class Changer {
     return rows.map(({ id }) => id)
   }
 
-  /** Named jobs may be locked for a moment, by a claim or by their own transaction: those are waited for. */
-  async #persist(
-    wanted: readonly string[],
-    reached: Set<string>,
-    { change, states }: { readonly change: Change; readonly states: readonly number[] },
-  ): Promise<Refused[]> {
+  /** Jobs may be locked for a moment, by a claim or by their own transaction: those are waited for. */
+  async #persist(wanted: readonly string[], progress: Progress): Promise<void> {
+    const { states, reached, refused } = progress
     const { clock, db } = this.#parts.runtime
     const until = clock.monotonicMs() + busyMs
     for (;;) {
-      const left = wanted.filter((id) => !reached.has(id))
+      const left = wanted.filter((id) => !reached.has(id) && !refused.has(id))
       const rows = left.length > 0 ? await db.control.run(statesOfJobs, [left]) : []
       const busy = rows.filter(({ state }) => states.includes(state)).map(({ id }) => id)
-      if (busy.length === 0) return []
-      if (clock.monotonicMs() > until) return this.#giveUp(busy, reached)
+      if (busy.length === 0) return
+      if (clock.monotonicMs() > until) return this.#giveUp(busy, progress)
       await sleep(clock, 100)
-      for (const id of await change.apply(busy.slice(0, portionMax), states)) reached.add(id)
+      await this.#apply(busy, progress)
     }
   }
 
-  #giveUp(busy: readonly string[], reached: ReadonlySet<string>): Refused[] {
-    const refused = busy.map((id) => refusalOf(id, new ForgeError('FORGE_JOB_BUSY', `Job ${id}.`)))
+  #giveUp(busy: readonly string[], { reached, refused }: Progress): void {
     if (reached.size === 0) throw new ForgeError('FORGE_JOB_BUSY', `Job ${busy[0]}.`)
-    return refused
+    for (const id of busy) refused.set(id, refusalOf(id, new ForgeError('FORGE_JOB_BUSY', `Job ${id}.`)))
   }
 
   /** Where those of the named jobs stand that the change did not come to. */

@@ -1,7 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { asRecord, type Duration, durationMs, invalidOption, unknownOption } from '../kernel/index.js'
 import { checkCapability, Registry } from '../runtime/index.js'
-import { type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
+import { heard, type Keep, priorities, type Priority, type RetryPolicy } from './job.js'
 import { type ConcurrencyOptions, type Limits, type RateOptions, readLimits } from './limits.js'
 import { checkName } from './names.js'
 import { readKeep } from './options.js'
@@ -22,7 +22,10 @@ export interface RetryOptions {
   readonly max?: Duration
   /** Random share of the delay, 0 to 1; default 0.25. */
   readonly jitter?: number
-  /** Called with what the handler threw; false gives the job up at once. Default: always retry. */
+  /**
+   * Called with what the handler threw; false gives the job up at once. One that throws, or answers with a promise, counts
+   * as true. Default: always retry.
+   */
   readonly when?: (error: unknown) => boolean
 }
 
@@ -159,7 +162,7 @@ function capped(
   name: string,
 ): (attempt: number, error: unknown) => number {
   const maxMs = max === undefined ? Number.POSITIVE_INFINITY : durationMs(max, `${name}.max`)
-  return (attempt, error) => Math.min(durationMs(backoff(attempt, error)), maxMs)
+  return (attempt, error) => Math.min(durationMs(heard(backoff(attempt, error))), maxMs)
 }
 
 function readSchema(value: unknown, name: string): StandardSchemaV1 | undefined {

@@ -6,7 +6,6 @@ import {
   idFactory,
   invalidOption,
   isConnectionError,
-  isForgeError,
   sleep,
 } from '../kernel/index.js'
 import type { Runtime } from '../runtime/index.js'
@@ -28,8 +27,9 @@ import {
 import type { Lanes } from './lanes.js'
 import { gatesOf } from './limits.js'
 import { inputLimits } from './options.js'
+import { Outbox } from './outbox.js'
 import type { LaneKey } from './queries/enqueue.js'
-import { byKind, isPlain, type Row, type RowExtra, type RowKey } from './rows.js'
+import { isPlain, type Row, type RowExtra, type RowKey } from './rows.js'
 import type { Slots } from './slots.js'
 import { keyBy } from './unique.js'
 import { validate } from './validate.js'
@@ -43,7 +43,7 @@ export interface EnqueuerParts {
   readonly commits: CommitWatch
   readonly slots: Slots
   readonly admission: Admission
-  /** For unique jobs: a key that somebody holds in a transaction is waited for, and holds up nothing else. */
+  /** For unique jobs: a key that somebody holds in a transaction is waited for, and holds up unique jobs only. */
   readonly keys: Session
 }
 
@@ -54,14 +54,7 @@ interface Call {
   readonly lane: LaneKey
 }
 
-interface Waiting {
-  readonly row: Row
-  resolve(result: Enqueued): void
-  reject(error: unknown): void
-}
-
 const bulkMax = 100_000
-const batchMax = 1_000
 /** How long a call is repeated over broken connections before it fails; each try carries the same ids. */
 const persistMs = 10_000
 /** Deadlock and serialization failure: the whole of it was rolled back. */
@@ -71,8 +64,8 @@ const repeatable = new Set(['40P01', '40001', 'FORGE_COMMIT_UNKNOWN'])
 export class Enqueuer {
   readonly #parts: EnqueuerParts
   readonly #nextId: () => string
-  #waiting: Waiting[] = []
-  #sending = false
+  readonly #plain = new Outbox((rows) => this.#insertOwn(rows))
+  readonly #keyed = new Outbox((rows) => this.#insertOwn(rows))
 
   constructor(parts: EnqueuerParts) {
     this.#parts = parts
@@ -107,10 +100,7 @@ export class Enqueuer {
 
   async #put(row: Row, options: EnqueueOptions | undefined): Promise<Enqueued> {
     if (options?.tx !== undefined) return (await this.#insertIn(options.tx, [row]))[0] as Enqueued
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ row, resolve, reject })
-      if (!this.#sending) void this.#send()
-    })
+    return (row.unique ? this.#keyed : this.#plain).put(row)
   }
 
   /** Many jobs, all or none. At most 100,000. */
@@ -161,31 +151,6 @@ export class Enqueuer {
       json,
       extra: extraOf(wish, gatesOf(spec, { queue, key: wish.key, input: parsed, queueLimited })),
       unique: keyOf(spec, parsed, wish),
-    }
-  }
-
-  /** The first call goes at once; those that come while it is under way travel together in the next statement. */
-  async #send(): Promise<void> {
-    this.#sending = true
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting
-      this.#waiting = batch.length > batchMax ? batch.splice(batchMax) : []
-      for (const part of byKind(batch)) await this.#sendBatch(part)
-      // Whoever was just answered may call again at once: then those calls travel with the ones that wait.
-      if (batch.length > 1 || this.#waiting.length > 0) await new Promise((turn) => setImmediate(turn))
-    }
-    this.#sending = false
-  }
-
-  async #sendBatch(batch: readonly Waiting[]): Promise<void> {
-    try {
-      const results = await this.#insertOwn(batch.map((call) => call.row))
-      batch.forEach((call, index) => call.resolve(results[index] as Enqueued))
-    } catch (error) {
-      // One row that cannot be written must not fail its neighbours.
-      if (batch.length === 1 || isConnectionError(error) || isForgeError(error, 'FORGE_DISK_FULL'))
-        for (const call of batch) call.reject(error)
-      else for (const call of batch) await this.#sendBatch([call])
     }
   }
 

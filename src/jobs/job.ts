@@ -168,13 +168,19 @@ function delayAfter(
   return backoffMs(retry, attempt, random)
 }
 
-/** A `when` that throws counts as "retry": losing work for a bug in the decision would be worse. */
+/** A `when` that throws, or is asynchronous, counts as "retry": losing work for a bug in the decision would be worse. */
 function wants(retry: RetryPolicy, error: unknown): boolean {
   try {
-    return Boolean(retry.when(error))
+    return Boolean(heard(retry.when(error)))
   } catch {
     return true
   }
+}
+
+/** What a function of the host answered. One that is asynchronous may reject later; nobody else would listen. */
+export function heard(answer: unknown): unknown {
+  if (answer instanceof Promise) answer.catch(() => {})
+  return answer
 }
 
 /** The stored form of a thrown value, whatever it is: cut, and free of what PostgreSQL refuses. */

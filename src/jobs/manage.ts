@@ -71,7 +71,8 @@ export interface Jobs {
   counts(): Promise<JobCounts>
   /**
    * Runs jobs again: finished ones that did not complete come back with fresh attempts, retryable ones stop waiting.
-   * Inputs that their definition, where this process has it, would not accept any more are refused one by one.
+   * Inputs that their definition, where this process has it, would not accept any more are refused one by one, and so are
+   * unique jobs whose key another job has by now.
    * @throws ForgeError FORGE_FILTER_EMPTY, FORGE_FILTER_INVALID, FORGE_JOB_BUSY
    */
   retry(which: Which, options?: ChangeOptions): Promise<Changed>

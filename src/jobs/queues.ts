@@ -31,7 +31,7 @@ export interface Queue {
   readonly running: number
   /** Jobs at once in the process of this node; 0: its options leave the queue to others. */
   readonly concurrency: number
-  /** The share of the process of this node among queues that have work, 1 to 100. */
+  /** The share of a claim where all queues together want more than one claim takes (1,000 jobs), 1 to 100. */
   readonly weight: number
   /** Jobs at once in the whole cluster; null: no limit. */
   readonly limit: number | null

@@ -1,5 +1,6 @@
 import type { Statement } from '../database/index.js'
 import type { Runtime } from '../runtime/index.js'
+import type { JobSpec } from './define.js'
 import { topics } from './hints.js'
 import { crashesMax, type Keep } from './job.js'
 import { forgetClaims, quarantineJobs, rescueJobs } from './queries/upkeep.js'
@@ -13,11 +14,14 @@ const dayMs = 86_400_000
 export class Rescue {
   readonly #runtime: Runtime
   readonly #keep: Keep
+  readonly #specs: () => readonly JobSpec[]
   #busy: Promise<void> | null = null
 
-  constructor(runtime: Runtime, keep: Keep) {
+  /** `keep` is for jobs of which `specs` say nothing: any node takes back the jobs of all. */
+  constructor(runtime: Runtime, keep: Keep, specs: () => readonly JobSpec[]) {
     this.#runtime = runtime
     this.#keep = keep
+    this.#specs = specs
   }
 
   /** Resolves when this sweep is done; a call during one joins it. */
@@ -33,11 +37,20 @@ export class Rescue {
     }
     const poison = await this.#run('setting poison jobs aside', quarantineJobs, [
       crashesMax,
-      Math.max(this.#keep.discardedMs, dayMs),
+      ...this.#quarantineKeeps(),
     ])
     if (poison > 0)
       this.#runtime.log.error(`forge: quarantined ${poison} jobs that keep losing their process`)
     await this.#run('forgetting claims', forgetClaims, [])
+  }
+
+  /** In ms: of all jobs; then the names that say otherwise, and what they say. A day at least: somebody must see it. */
+  #quarantineKeeps(): [ofAll: number, names: string[], keeps: number[]] {
+    const ms = (keepMs: number): number => Math.max(keepMs, dayMs)
+    const own = this.#specs().flatMap(({ name, keep: { discardedMs } }) =>
+      discardedMs === undefined ? [] : [{ name, keepMs: ms(discardedMs) }],
+    )
+    return [ms(this.#keep.discardedMs), own.map(({ name }) => name), own.map(({ keepMs }) => keepMs)]
   }
 
   /** Each half by itself: a job that cannot be set aside must not keep others from being taken back. */

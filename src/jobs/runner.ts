@@ -104,7 +104,8 @@ export class Runner implements RunListener {
       if (refused) this.#conclude(run, handBack)
       else if (row.cancelled) this.#conclude(run, { kind: 'cancel' })
       else {
-        shelf.put(run)
+        if (isSuspect(run)) shelf.putFirst(run)
+        else shelf.put(run)
         queues.add(run.queue)
       }
     }
@@ -217,8 +218,8 @@ export class Runner implements RunListener {
   #forget(run: JobRun): void {
     this.#parts.context.progress.forget(run)
     this.#runs.remove(run)
-    // While it ran no other suspect was claimed; there may be one.
-    if (isSuspect(run)) this.#parts.suspectEnded()
+    // While it ran no other suspect was claimed; there may be one. One that went back unstarted is left to nodes with a free slot.
+    if (isSuspect(run) && run.startedMs > 0) this.#parts.suspectEnded()
     if (this.#runs.size === 0) this.#parts.changed()
   }
 

@@ -100,7 +100,7 @@ export class JobsService implements Service, JobEngine {
     this.#closers.push(() => keys.close())
     this.#enqueuer = new Enqueuer({ runtime, lanes, commits, slots, admission, keys })
     this.#retention = new Retention(runtime.db, keep, () => parts.registry.all())
-    this.#rescue = new Rescue(runtime, keep)
+    this.#rescue = new Rescue(runtime, keep, () => parts.registry.all())
     const { membership } = parts
     this.#catalogue = new Catalogue(runtime.db, () => parts.registry.all())
     const [retention, rescue, catalogue] = [this.#retention, this.#rescue, this.#catalogue]

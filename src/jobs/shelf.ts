@@ -23,6 +23,12 @@ export class Shelf {
     else this.#queues.set(run.queue, { runs: [run], next: 0 })
   }
 
+  /** Before all others of its queue. */
+  putFirst(run: JobRun): void {
+    const row = this.#queues.get(run.queue)
+    this.#queues.set(run.queue, { runs: [run, ...(row ? row.runs.slice(row.next) : [])], next: 0 })
+  }
+
   /** The next to start. */
   take(queue: string): JobRun | undefined {
     const row = this.#queues.get(queue)

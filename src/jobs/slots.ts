@@ -49,7 +49,7 @@ export class Slots {
     return sum
   }
 
-  /** Its share of this process among hungry queues, 1 to 100. */
+  /** Its share of a claim that is full, 1 to 100. */
   weight(queue: string): number {
     const option = this.#option(queue)
     return option === undefined || option === false ? 1 : option.weight

@@ -15,18 +15,18 @@ export type OnConflict = 'skip' | 'replace' | 'debounce'
 /** One job per key. What the answer of enqueue says is described at `JobHandle.reason`. */
 export interface UniqueOptions<In = unknown> {
   /**
-   * The key of an input: text of 1 to 200 bytes, or a finite number. Called once per enqueue, with the input as it was
-   * given. Default: a hash of the input, so that equal inputs are one.
+   * The key of an input: text of 1 to 200 bytes, or a finite number. Called once per enqueue, with the parsed input, as
+   * `run` will get it. Default: a hash of the input, so that equal inputs are one.
    */
   readonly by?: (input: In) => string | number
   /**
-   * How long the key is taken, counted from the enqueue, whether the job is finished or not. Absent: until it is
-   * finished. With 'debounce' it is the time of quiet, and required.
+   * How long the key is taken, counted from the enqueue, and anew from a retry of the finished job, whether the job is
+   * finished or not. Absent: until it is finished. With 'debounce' it is the time of quiet, and required.
    */
   readonly for?: Duration
   /**
-   * 'skip' (default): the standing job stays as it is. 'replace': while it has not started it takes over the new input,
-   * priority, time, queue and tags. 'debounce': the same, and it runs `for` after the last call.
+   * 'skip' (default): the standing job stays as it is. 'replace': while it does not run it takes over the new input,
+   * priority, time, queue and tags, with fresh attempts. 'debounce': the same, and it runs `for` after the last call.
    */
   readonly onConflict?: OnConflict
   /** With 'debounce': the job runs so long after the first call at the latest. Default: no limit. */

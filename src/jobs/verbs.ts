@@ -1,5 +1,14 @@
-import { asRecord, codeOf, durationMs, invalidOption, storableText, unknownOption } from '../kernel/index.js'
-import type { Change, ChangeParts, EndOptions, RescheduleOptions } from './change.js'
+import {
+  asRecord,
+  codeOf,
+  durationMs,
+  ForgeError,
+  invalidOption,
+  storableText,
+  unknownOption,
+} from '../kernel/index.js'
+import type { Runtime } from '../runtime/index.js'
+import type { Change, ChangeParts, EndOptions, Refuse, RescheduleOptions } from './change.js'
 import { readPriority } from './define.js'
 import { topics } from './hints.js'
 import { stateNumber } from './job.js'
@@ -7,8 +16,11 @@ import { jobFinished } from './news.js'
 import { keepDays } from './prune.js'
 import {
   endLocked,
+  keyedJobs,
+  keysTaken,
   type LockedRow,
   lockJobs,
+  lockKeys,
   markCancelled,
   rescheduleJobs,
   retryFinished,
@@ -34,16 +46,40 @@ export function retry({ runtime, admission }: ChangeParts): Change {
   return {
     states: [retryable, ...notCompleted],
     checksInput: true,
-    async apply(ids, states) {
+    async apply(ids, states, refuse) {
       const reached: Reached[] = []
       if (states.includes(retryable)) reached.push(...(await control.run(retryWaiting, [ids])))
       const final = states.filter((state) => state !== retryable)
-      if (final.length > 0) reached.push(...(await control.run(retryFinished, [ids, final])))
+      if (final.length > 0) {
+        const keyed = new Set((await control.run(keyedJobs, [ids, final])).map(({ id }) => id))
+        const plain = ids.filter((id) => !keyed.has(id))
+        if (plain.length > 0) reached.push(...(await control.run(retryFinished, [plain, final])))
+        if (keyed.size > 0) reached.push(...(await retryKeyed(runtime, [[...keyed], final], refuse)))
+      }
       if (reached.length > 0) runtime.signals.hint(topics.later, 'retry')
       admission.request(gatesOf(reached))
       return reached.map(({ id }) => id)
     },
   }
+}
+
+/**
+ * A key may be locked for as long as a transaction of the user's own is open: the connection that enqueues and claims
+ * does not wait for that.
+ */
+function retryKeyed(
+  { db }: Runtime,
+  [ids, final]: readonly [readonly string[], readonly number[]],
+  refuse: Refuse,
+): Promise<readonly Reached[]> {
+  return db.reader.transaction(async (run) => {
+    await run(lockKeys, [ids, final])
+    const taken = await run(keysTaken, [ids, final])
+    for (const { id, holder } of taken)
+      refuse(id, new ForgeError('FORGE_KEY_TAKEN', `Job ${id}: its key is that of job ${holder}.`))
+    const others = new Set(taken.map(({ id }) => id))
+    return run(retryFinished, [ids.filter((id) => !others.has(id)), final])
+  })
 }
 
 /** Waiting jobs end as cancelled; running ones are marked, and their handlers' signals abort. */

@@ -128,13 +128,15 @@ export class Worker {
     this.wake(this.frontier.lanes.filter(({ queue }) => queues.includes(queue)).map(({ id }) => id))
   }
 
-  /** Claims one job that lost its process before, if none runs here. */
+  /**
+   * Claims one job that lost its process before, if none is here. It takes the next slot of its queue: under a backlog none would
+   * ever be free for it.
+   */
   async claimSuspect(): Promise<void> {
-    const { session, membership, slots } = this.#parts
+    const { session, membership } = this.#parts
     const { epoch } = membership
-    const lanes = this.frontier.lanes.filter(({ queue }) => slots.free(queue) > 0).map(({ id }) => id)
-    if (this.#stopping || !membership.trusted || lanes.length === 0 || this.runner.hasSuspect) return
-    this.runner.accept(await fetchSuspect(session, membership, lanes), epoch)
+    if (this.#stopping || !membership.trusted || this.laneIds.length === 0 || this.runner.hasSuspect) return
+    this.runner.accept(await fetchSuspect(session, membership, this.laneIds), epoch)
   }
 
   #onContact(trusted: boolean): void {

@@ -45,6 +45,8 @@ export const errorCatalogue = {
     'There is no job of this id: it never was, its transaction has not committed, or its retention has passed.',
   FORGE_KEY_INVALID:
     'The function `by` of the definition must give text of 1 to 200 bytes or a finite number, at once.',
+  FORGE_KEY_TAKEN:
+    'Another job has taken the key of this unique job. Retry it when that one is finished and its time is over.',
   FORGE_LEADERSHIP_LOST: 'This node does not lead this role any more, or cannot be sure that it does.',
   FORGE_LEASE_LOST:
     'This node lost its lease; another node may run the job. Nothing it writes is accepted any more.',

@@ -91,8 +91,8 @@ it.runIf(long)(
       `kill storm: ${await storm} kills; ${calm.toFixed(0)} jobs/s calm, ${stormy.toFixed(0)} in the ` +
         `storm, ${((100 * stormy) / calm).toFixed(0)} %; ${summary}\n`,
     )
-    // Three of four nodes work, and the start of each new one takes seconds of a core: says more where cores are idle.
-    expect(stormy / calm).toBeGreaterThan(0.1)
+    // Three of four nodes work, and the start of each new one takes a core's time. Measured: 0.74 to 0.94.
+    expect(stormy / calm).toBeGreaterThan(0.5)
   },
 )
 

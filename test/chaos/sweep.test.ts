@@ -100,7 +100,7 @@ type Ending = keyof typeof endings
 
 async function sweep(): Promise<string[]> {
   const rescued = await run(sweeper, rescueJobs, [crashesMax])
-  const quarantined = await run(sweeper, quarantineJobs, [crashesMax, keepMs])
+  const quarantined = await run(sweeper, quarantineJobs, [crashesMax, keepMs, [], []])
   return [...rescued, ...quarantined].map(({ id }) => id)
 }
 

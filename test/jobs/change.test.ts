@@ -125,6 +125,35 @@ describe('a change by filter', () => {
     expect(await node.jobs.retry({ ...filter, state: 'running' })).toMatchObject({ ids: [], matching: 0 })
   })
 
+  it(
+    'tries those again that somebody has locked, and says which stay busy',
+    { timeout: 20_000 },
+    async () => {
+      const { forge, attach } = setup(database)
+      const job = forge.job('locked', { run: () => null })
+      await using node = await attach({ roles: ['gateway'] })
+      const [held, ...others] = (await job.enqueueMany([{}, {}, {}])).map(({ id }) => id) as [
+        string,
+        ...string[],
+      ]
+      const holder = await database.pool().connect()
+      await holder.query('begin')
+      await holder.query('select from forge.job where id = $1 for update', [held])
+      const nothing = { more: false, skipped: [] }
+      const changed = await node.jobs.cancel({ name: 'locked' })
+      expect(changed).toMatchObject({ ...nothing, ids: others, matching: 3, refused: [{ id: held }] })
+      expect(changed.refused[0]?.code).toBe('FORGE_JOB_BUSY')
+      const again = (await job.enqueue({})).id
+      const changing = node.jobs.cancel({ name: 'locked' })
+      await until(async () => (await node.jobs.get(again))?.state === 'cancelled', {
+        label: 'one is reached',
+      })
+      await holder.query('rollback')
+      holder.release()
+      expect(await changing).toEqual({ ...nothing, ids: [held, again], matching: 2, refused: [] })
+    },
+  )
+
   it('finds jobs by tag and by parent, waiting and finished', async () => {
     const { forge, attach } = setup(database)
     const job = forge.job('tagged', { queue: 'tagged', run: () => null })

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { RetryAfter } from '../../src/index.js'
 import { deferred } from '../../src/kernel/index.js'
 import { markClaimed } from '../support/claimed.js'
 import { useDatabase } from '../support/database.js'
@@ -105,6 +106,76 @@ describe('rescue', () => {
       label: 'ran after all',
     })
     expect(await node.jobs.get(handle.id)).toMatchObject({ crashes: 0, result: 1 })
+  })
+
+  it('keeps what it sets aside as long as its definition says, and for a day at least', async () => {
+    const { forge, attach } = setup(database)
+    const ten = forge.job('poison.kept', { keep: { discarded: '10d' }, run: () => null })
+    const none = forge.job('poison.not.kept', { keep: { discarded: 0 }, run: () => null })
+    const option = forge.job('poison.option', { run: () => null })
+    const first = await attach({ roles: ['gateway'], lease })
+    const ids: string[] = []
+    for (const job of [ten, none, option]) ids.push((await job.enqueue({})).id)
+    await first.stop()
+    await orphan(ids, 2)
+    await using node = await attach({ lease, retention: { discarded: '20d' } })
+    await until(async () => (await node.jobs.list({ ids, state: 'quarantined' })).length === 3, {
+      label: 'all are set aside',
+    })
+    const rows = await database.query<{ id: string; days: number }>(
+      `select id, expires_on - (finished_at at time zone 'UTC')::date as days from forge.job_history
+       where id = any($1)`,
+      [ids],
+    )
+    const days = new Map(rows.map((row) => [row.id, row.days]))
+    expect(ids.map((id) => days.get(id))).toEqual([11, 2, 21])
+  })
+
+  it('forgets the crashes of a job whose run ended by itself, not those of one that was handed back', async () => {
+    const { forge, attach } = setup(database)
+    const retry = { base: '1h' } as const
+    const jobs = [
+      forge.job('sound.polls', { run: (_input: unknown, job) => job.snooze('1h') }),
+      forge.job('sound.fails', {
+        retry,
+        run(): never {
+          throw new Error('no')
+        },
+      }),
+      forge.job('sound.waits', {
+        retry,
+        run(): never {
+          throw new RetryAfter('1h')
+        },
+      }),
+      forge.job('sound.stopped', {
+        priority: 'background',
+        run: (_input: unknown, { signal }) =>
+          new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('aborted')))),
+      }),
+    ] as const
+    const first = await attach({ roles: ['gateway'], lease })
+    const ids: string[] = []
+    for (const job of jobs) ids.push((await job.enqueue({})).id)
+    await first.stop()
+    await orphan(ids, 1)
+    const node = await attach({ lease })
+    const states = async (): Promise<unknown[]> => {
+      const rows = await node.jobs.list({ ids })
+      return ids.map((id) => rows.find((row) => row.id === id)?.state)
+    }
+    const settled = ['scheduled', 'retryable', 'retryable', 'running']
+    await until(async () => (await states()).join() === settled.join(), {
+      label: 'all are taken back and have begun',
+      deadlineMs: 15_000,
+    })
+    await node.stop({ timeout: 0 })
+    const rows = await database.query<{ id: string; crashes: number }>(
+      'select id, crashes from forge.job where id = any($1)',
+      [ids],
+    )
+    const crashes = new Map(rows.map((row) => [row.id, row.crashes]))
+    expect(ids.map((id) => crashes.get(id))).toEqual([0, 0, 0, 2])
   })
 
   it('hands back what was claimed for a living node and never reached it', async () => {

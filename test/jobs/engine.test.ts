@@ -109,12 +109,16 @@ describe('claiming ahead', () => {
     await using _node = await attach()
     await job.enqueueMany(Array.from({ length: 6_000 }, () => ({ kind: 'plain' })))
     await until(() => order.length > 500, { label: 'under way' })
-    const since = performance.now()
-    const urgent = await job.enqueue({ kind: 'urgent' }, { priority: 'critical' })
-    const startedMs = (await urgent.result()) - since
+    const startedMs: number[] = []
+    for (let n = 0; n < 7; n++) {
+      const since = performance.now()
+      const urgent = await job.enqueue({ kind: 'urgent' }, { priority: 'critical' })
+      startedMs.push((await urgent.result()) - since)
+    }
     expect(order.length).toBeLessThan(6_000)
+    startedMs.sort((a, b) => a - b)
     // Measured: 14 to 25 ms.
-    expect(startedMs).toBeLessThan(500)
+    expect(startedMs[3]).toBeLessThanOrEqual(100)
   })
 })
 
@@ -181,6 +185,31 @@ describe('jobs that lost their process twice', () => {
     ends[0]?.resolve()
     await until(() => begun.filter((kind) => kind === 'suspect').length === 2, { label: 'the next one' })
     ends[1]?.resolve()
+  })
+})
+
+describe('a job that lost its process twice, under a full queue', () => {
+  it('takes the next slot, although none is ever free', async () => {
+    const { forge, attach } = setup(database)
+    const begun: string[] = []
+    const job = forge.job('crowded', {
+      queue: 'crowded',
+      async run(kind: 'suspect' | 'sound') {
+        begun.push(kind)
+        await pause(20)
+      },
+    })
+    // More than are worked off until the next look, which finds it.
+    const total = 2_000
+    await using node = await attach({ queues: { crowded: { concurrency: 2 } } })
+    await job.enqueueMany(Array.from({ length: total }, () => 'sound' as const))
+    await until(() => begun.length > 0, { label: 'they run' })
+    // The least urgent of all, so that it is still there.
+    const { id } = await job.enqueue('suspect', { priority: 'background' })
+    await database.query(`update forge.job set crashes = 2 where id = $1`, [id])
+    await until(() => begun.includes('suspect'), { label: 'the suspect began', deadlineMs: 15_000 })
+    expect(begun.length).toBeLessThan(total - 200)
+    await node.jobs.cancel({ queue: 'crowded' })
   })
 })
 

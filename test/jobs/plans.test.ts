@@ -64,7 +64,7 @@ const hot: readonly (readonly [Statement<unknown>, ...Value[]])[] = [
   [finish.lockClaim, nobody, nobody],
   [finish.saveProgress, nobody, nobody, null],
   [rescueJobs, 3],
-  [quarantineJobs, 3, 1_000],
+  [quarantineJobs, 3, 1_000, ['work'], [1_000]],
   [forgetClaims],
   [insertMany, [], [], [], [], [], [], []],
   [insertFull, [], [], [], [], [], [], [], [], [], []],

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import type { Duration, ForgeNode, JobHandle, OnConflict } from '../../src/index.js'
-import { deferred } from '../../src/kernel/index.js'
+import { Outbox } from '../../src/jobs/outbox.js'
+import type { Row } from '../../src/jobs/rows.js'
+import { deferred, ForgeError } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -323,6 +325,40 @@ describe('many at once', () => {
     const [row] = await database.query(`select count(*)::int as n, count(tags)::int as tagged from forge.job
       join forge.job_lane l on l.id = lane where name = 'mixed.plain'`)
     expect(row).toEqual({ n: 200, tagged: 67 })
+  })
+
+  it('hold up nothing else while somebody holds their key in a transaction', async () => {
+    const { forge, pool, attach, job } = setupUnique('held')
+    const plain = forge.job('held.plain', { run: () => null })
+    await using _node = await attach(idle)
+    const client = await pool.connect()
+    await client.query('begin')
+    const { id } = await job.enqueue({ user: 'a', n: 0 }, { tx: client })
+    let settled = 0
+    const waiting = [1, 2, 3].map((n) => job.enqueue({ user: 'a', n }).finally(() => settled++))
+    for (let n = 0; n < 20; n++) expect((await plain.enqueue({})).created).toBe(true)
+    expect(settled).toBe(0)
+    await client.query('commit')
+    client.release()
+    const same = { id, created: false, reason: 'duplicate' }
+    expect((await Promise.all(waiting)).map(brief)).toEqual([same, same, same])
+  })
+
+  it('fail together when their key stays held, and leave those of other keys alone', async () => {
+    const held = new ForgeError('FORGE_LOCK_TIMEOUT')
+    const calls: string[] = []
+    const outbox = new Outbox((rows) => {
+      const keys = rows.map(({ unique }) => unique?.key).join('')
+      calls.push(keys)
+      return keys.includes('x')
+        ? Promise.reject(held)
+        : Promise.resolve(rows.map(({ id }) => ({ id, created: true })))
+    })
+    const put = (key: string) => outbox.put({ id: key, unique: { scope: 's', key } } as unknown as Row)
+    const ends = await Promise.allSettled(['x', 'x', 'y', 'x', 'z', 'y'].map(put))
+    expect(ends.map(({ status }) => status.slice(0, 1)).join('')).toBe('rrfrff')
+    // The first goes at once; the rest together, then key by key.
+    expect(calls).toEqual(['x', 'xyxzy', 'xx', 'yy', 'z'])
   })
 
   it('are unique also beyond one statement', async () => {

@@ -79,7 +79,7 @@ it('says that jobs of lost nodes are not taken back, however often the sweep aro
   const { logger, heard } = listeningLogger()
   const { runtime, close } = createRuntime(database.pool(), resolveOptions(optionTable, { logger }, {}))
   await database.query('alter table forge.job_claim rename to job_claim_gone')
-  const rescue = new Rescue(runtime, { completedMs: 1, discardedMs: 1 })
+  const rescue = new Rescue(runtime, { completedMs: 1, discardedMs: 1 }, () => [])
   for (let n = 0; n < 2; n++) await runtime.faults.attempt(`the chore 'rescue'`, () => rescue.sweep())
   await database.query('alter table forge.job_claim_gone rename to job_claim')
   const warned = heard.filter(({ level }) => level === 'warn').map(({ message }) => message)

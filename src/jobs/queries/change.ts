@@ -42,9 +42,9 @@ export const endLocked = statement<{ id: string; gates: string[] | null }>(
               ((clock_timestamp() + asked.keep_ms * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-           expires_on, input, errors, reason, gates, tags, parent)
+           expires_on, input, errors, reason, gates, tags, parent, unique_key)
     select id, lane, final, priority, attempt, attempts_max, crashes, claims, run_at, created_at, expires_on, input,
-           errors, $4::text, gates, tags, parent from gone where keep_ms > 0
+           errors, $4::text, gates, tags, parent, unique_key from gone where keep_ms > 0
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, final, expires_on, count(*) from gone where keep_ms > 0 group by 1, 2, 3
@@ -56,9 +56,54 @@ export const endLocked = statement<{ id: string; gates: string[] | null }>(
 const startsBlocked = 'gates[1] is not null'
 const firstStage = `case when ${startsBlocked} then 1 else 2 end`
 
+/** The names and keys of finished jobs ($1 ids, $2 states) whose definition is unique, as it stands now. */
+const keyed = (s: string): string => `
+  ${s}.job_history h join ${s}.job_lane l on l.id = h.lane
+  join ${s}.job_definition d on d.name = l.name and d.unique_mode is not null`
+const isKeyed = `
+  h.id = any($1::uuid[]) and h.state = any($2::smallint[]) and h.state in (6, 7, 8) and h.unique_key is not null`
+
+/** Of finished jobs ($1 ids, $2 states), those that need a key to come back. */
+export const keyedJobs = statement<{ id: string }>(
+  'forge_keyed_jobs',
+  (s) => `select h.id from ${keyed(s)} where ${isKeyed}`,
+)
+
+/**
+ * Locks the keys of such jobs, in the order in which an enqueue does, after waiting for whoever holds them. Who may have
+ * them is judged by the next statement, whose snapshot is younger than the lock.
+ */
+export const lockKeys = statement(
+  'forge_lock_keys',
+  (s) => `
+  insert into ${s}.job_unique as u (scope, key, job_id)
+  select distinct on (l.name, h.unique_key) l.name, h.unique_key, h.id from ${keyed(s)} where ${isKeyed}
+  order by l.name, h.unique_key, h.id
+  on conflict (scope, key) do update set job_id = u.job_id where false`,
+)
+
+/**
+ * Of such jobs, those whose key another job has: one for which an enqueue of this key would make no job, or another of
+ * these. Of several that could have it the one that had it last does, else the oldest.
+ */
+export const keysTaken = statement<{ id: string; holder: string }>(
+  'forge_keys_taken',
+  (s) => `
+  select id, coalesce(holder, first) as holder from (
+    select h.id, first_value(h.id) over (partition by l.name, h.unique_key order by u.job_id = h.id desc, h.id) as first,
+           case when u.job_id <> h.id and not coalesce(
+                  case when d.unique_mode = 'debounce' then j.id is null or j.state = 3 and u.expires_at <= clock_timestamp()
+                       when u.expires_at is null then j.id is null else u.expires_at <= clock_timestamp() end, false)
+                then u.job_id end as holder
+    from ${keyed(s)} join ${s}.job_unique u on u.scope = l.name and u.key = h.unique_key
+    left join ${s}.job j on j.id = u.job_id
+    where ${isKeyed}
+  ) as asked where holder is not null or first <> id order by id`,
+)
+
 /**
  * Brings finished jobs back with fresh attempts: out of history, into the hot table, under the same id. $1 ids, $2 the
- * states they may be in.
+ * states they may be in. Unique ones get their key, which is locked and free.
  */
 export const retryFinished = statement<{ id: string; gates: string[] | null }>(
   'forge_retry_finished',
@@ -73,12 +118,17 @@ export const retryFinished = statement<{ id: string; gates: string[] | null }>(
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
     select lane, state, expires_on, -count(*) from taken group by 1, 2, 3
+  ), held as (
+    update ${s}.job_unique u set job_id = t.id, expires_at = clock_timestamp() + d.unique_for_ms * interval '1 ms'
+    from taken t join ${s}.job_lane l on l.id = t.lane
+    join ${s}.job_definition d on d.name = l.name and d.unique_mode is not null
+    where u.scope = l.name and u.key = t.unique_key
   )
   insert into ${s}.job (id, lane, state, stage, gate, priority, attempts_max, claims, run_at, due, created_at, input, errors,
-         gates, tags, parent)
+         gates, tags, parent, unique_key)
   select id, lane, ${firstStage}, ${firstStage}, gates[1], priority, attempts_max, claims,
          clock_timestamp(), clock_timestamp() + (100 - priority) * interval '6 s', created_at, input, errors,
-         gates, tags, parent
+         gates, tags, parent, unique_key
   from taken order by id
   on conflict (id) do nothing
   returning id, gates`,

@@ -52,8 +52,9 @@ export const finishJobs = statement<ClaimKey>(
 
 /**
  * Puts running jobs back: retryable after a failure, scheduled after a snooze, available when handed back. Arrays:
- * id, token, state, delay in ms, attempts given back, error. A job with a cancel mark is left for `finishJobs`;
- * rows that somebody else has locked are passed over.
+ * id, token, state, delay in ms, attempts given back, error. A run that ended by itself shows that the job is no poison: its
+ * crashes are forgotten. A job with a cancel mark is left for `finishJobs`; rows that somebody else has locked are passed
+ * over.
  */
 export const putBackJobs = statement<ClaimKey>(
   'forge_put_back_jobs',
@@ -70,7 +71,7 @@ export const putBackJobs = statement<ClaimKey>(
      set state = b.state, stage = case when b.state = 2 then 2 else 0 end, attempt = job.attempt - b.refund,
          run_at = case when b.state = 2 then job.run_at else b.at end,
          due = case when b.state = 2 then job.due else b.at + (100 - job.priority) * interval '6 s' end,
-         errors = ${keepErrors('job.errors', 'b.error')},
+         errors = ${keepErrors('job.errors', 'b.error')}, crashes = case when b.state = 2 then job.crashes else 0 end,
          token = null, node = null, epoch = null, claimed_at = null, progress = null
   from back as b
   where job.id = b.id and job.token = b.token

@@ -5,7 +5,7 @@ export const expiry = (keepMs: string): string =>
   `((clock_timestamp() + ${keepMs} * interval '1 ms') at time zone 'UTC')::date + 1`
 
 const columns =
-  'id, lane, priority, attempt, attempts_max, crashes, claims, run_at, created_at, claimed_at, token, node, input, gates, tags, parent'
+  'id, lane, priority, attempt, attempts_max, crashes, claims, run_at, created_at, claimed_at, token, node, input, gates, tags, parent, unique_key'
 
 export const carried = (table: string, without: readonly string[] = []): string =>
   columns

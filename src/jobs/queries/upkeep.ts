@@ -1,5 +1,6 @@
 import { knownNode, undeadLease } from '../../cluster/index.js'
 import { statement } from '../../database/index.js'
+import { expiry } from './history.js'
 
 const lostError = (node: string): string => `
   jsonb_build_object('at', to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
@@ -37,18 +38,23 @@ export const rescueJobs = statement<{ id: string; lane: number }>(
   returning id, lane`,
 )
 
-/** Jobs that lost their process $1 times: set aside in history as quarantined, kept for $2 ms. */
+/**
+ * Jobs that lost their process $1 times: set aside in history as quarantined, kept for $2 ms; those of the names $3 for the
+ * ms $4.
+ */
 export const quarantineJobs = statement<{ id: string; lane: number }>(
   'forge_quarantine_jobs',
   (s) => `
   with ${lostJobs(s, 'job.crashes + 1 >= $1')}, gone as (
     delete from ${s}.job where ctid = any (array(select at from lost))
-    returning *, ((clock_timestamp() + $2::float8 * interval '1 ms') at time zone 'UTC')::date + 1 as expires_on
+    returning *, ${expiry(`coalesce((
+      select own.ms from unnest($3::text[], $4::float8[]) as own(name, ms) join ${s}.job_lane l on l.name = own.name
+      where l.id = job.lane), $2::float8)`)} as expires_on
   ), kept as (
     insert into ${s}.job_history (id, lane, state, priority, attempt, attempts_max, crashes, claims, run_at, created_at,
-           claimed_at, expires_on, node, input, gates, tags, parent, errors, reason)
+           claimed_at, expires_on, node, input, gates, tags, parent, unique_key, errors, reason)
     select id, lane, 8, priority, attempt, attempts_max, crashes + 1, claims, run_at, created_at, claimed_at, expires_on,
-           node, input, gates, tags, parent, coalesce(errors, '[]') || ${lostError('gone.node')},
+           node, input, gates, tags, parent, unique_key, coalesce(errors, '[]') || ${lostError('gone.node')},
            crashes + 1 || ' processes were lost while they ran it' from gone
   ), counted as (
     insert into ${s}.job_tally (lane, state, expires_on, n)
