@@ -46,6 +46,11 @@ export interface JobsParts {
 
 /** A trip carries many jobs: what it cannot write at once goes by the finisher, which passes over locked rows. */
 const tripLockMs = 100
+/**
+ * One that only hands in waits for claims of others that came too late for its jobs, and hold them until they end: with many
+ * processes on few cores that may be longer. It holds nothing that those wait for.
+ */
+const handInLockMs = 1_000
 /** The connection of unique enqueues opens when the first comes, and closes when none came for so long. */
 const keysIdleMs = 30_000
 
@@ -266,7 +271,7 @@ export class JobsService implements Service, JobEngine {
     const { runtime, membership } = this.#parts
     const registry = this.manual?.registry ?? this.#parts.registry
     const work = runtime.db.open('work', { lockMs: tripLockMs, generic: true })
-    const finish = runtime.db.open('finish', { lockMs: tripLockMs, generic: true })
+    const finish = runtime.db.open('finish', { lockMs: handInLockMs, generic: true })
     this.#closers.push(
       () => work.close(),
       () => finish.close(),
