@@ -46,10 +46,7 @@ export interface JobsParts {
 
 /** A trip carries many jobs: what it cannot write at once goes by the finisher, which passes over locked rows. */
 const tripLockMs = 100
-/**
- * One that only hands in waits for claims of others that came too late for its jobs, and hold them until they end: with many
- * processes on few cores that may be longer. It holds nothing that those wait for.
- */
+/** One that only hands in may wait for claims of others that came too late for its jobs; none of them waits for it. */
 const handInLockMs = 1_000
 /** The connection of unique enqueues opens when the first comes, and closes when none came for so long. */
 const keysIdleMs = 30_000
