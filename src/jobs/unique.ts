@@ -8,6 +8,7 @@ import {
   storable,
   unknownOption,
 } from '../kernel/index.js'
+import { heard } from './job.js'
 
 /** What a second job of one key comes to. */
 export type OnConflict = 'skip' | 'replace' | 'debounce'
@@ -93,9 +94,7 @@ export function keyBy(by: (input: unknown) => unknown, input: unknown, name: str
 function problemOf(key: unknown): string | null {
   if (typeof key === 'number') return Number.isFinite(key) ? null : String(key)
   if (typeof key === 'string') return isKey(key) ? null : describe(key)
-  // An async `by` may reject later; nobody else would listen.
-  if (key instanceof Promise) key.catch(() => {})
-  return key instanceof Promise ? 'a promise' : `a value of type ${key === null ? 'null' : typeof key}`
+  return heard(key) instanceof Promise ? 'a promise' : `a value of type ${key === null ? 'null' : typeof key}`
 }
 
 function describe(key: string): string {
