@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import pg, { type Client } from 'pg'
+import type { Client, Query } from 'pg'
 
 /** The part of pg's connection that a COPY needs; its types leave it out. */
 interface CopyConnection {
@@ -8,26 +8,9 @@ interface CopyConnection {
   sendCopyFail(message: string): void
 }
 
-/** pg's own query, except that it has an answer when the server asks for the rows. */
-class CopyIn extends pg.Query {
-  readonly #chunks: Iterable<string>
-  /** What came out of the making of the chunks: the server knows only that there will be no more. */
-  fault: unknown = null
-
-  constructor(text: string, chunks: Iterable<string>) {
-    super(text)
-    this.#chunks = chunks
-  }
-
-  handleCopyInResponse(connection: CopyConnection): void {
-    try {
-      for (const chunk of this.#chunks) connection.sendCopyFromChunk(Buffer.from(chunk))
-      connection.endCopyFrom()
-    } catch (error) {
-      this.fault = error
-      connection.sendCopyFail('the rows could not be made')
-    }
-  }
+/** pg's own query takes no part in a COPY: it tells the server to give up. This is the method that does so. */
+interface CopyQuery extends Query {
+  handleCopyInResponse(connection: CopyConnection): void
 }
 
 /**
@@ -35,10 +18,23 @@ class CopyIn extends pg.Query {
  * @throws what pg throws for a query, and what `chunks` throws
  */
 export async function copyIn(client: Client, text: string, chunks: Iterable<string>): Promise<void> {
-  const copy = new CopyIn(text, chunks)
+  // Of the copy of pg that the client is from, which may be the host's: it takes no other for its own.
+  const { Query: Made } = client.constructor as unknown as { Query: new (text: string) => CopyQuery }
+  const copy = new Made(text)
+  /** What came out of the making of the chunks: the server knows only that there will be no more. */
+  let fault: unknown = null
+  copy.handleCopyInResponse = (connection) => {
+    try {
+      for (const chunk of chunks) connection.sendCopyFromChunk(Buffer.from(chunk))
+      connection.endCopyFrom()
+    } catch (error) {
+      fault = error
+      connection.sendCopyFail('the rows could not be made')
+    }
+  }
   try {
     await once(client.query(copy), 'end')
   } catch (error) {
-    throw copy.fault ?? error
+    throw fault ?? error
   }
 }

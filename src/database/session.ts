@@ -25,6 +25,8 @@ export interface SessionOptions {
    * than many of these statements themselves. For connections whose statements all stand in test/jobs/plans.test.ts.
    */
   readonly generic?: boolean
+  /** For connections whose statements have riders: these are written at once, where pg can do so. */
+  readonly pipeline?: boolean
   /** Close after so long without a call; it opens again at the next one. Absent: stays open. */
   readonly idleMs?: number
 }
@@ -46,6 +48,17 @@ export interface Copy {
   (statement: Statement, chunks: Iterable<string>): Promise<void>
 }
 
+/**
+ * A statement that goes out right behind another, in a transaction of its own that begins when the other has committed.
+ * Nobody waits for it, except for the next statement of the session.
+ */
+export interface Rider {
+  readonly statement: Statement
+  readonly values: readonly unknown[]
+  /** Called once, when it is answered or has failed. */
+  readonly settled: (error: unknown) => void
+}
+
 const deadlineSlackMs = 2_000
 
 /**
@@ -58,6 +71,7 @@ export class Session {
   readonly #texts = new Map<Statement<unknown>, string>()
   #client: Client | null = null
   #tail: Promise<unknown> = Promise.resolve()
+  #riding: Promise<void> | null = null
   #idle: Timer | null = null
   #closed = false
 
@@ -71,14 +85,20 @@ export class Session {
   }
 
   /**
-   * Runs one statement and returns its rows.
+   * Runs one statement and returns its rows. `rider` is asked when the statement goes out.
    * @throws ForgeError FORGE_DEADLINE, FORGE_CONNECTION_LOST, FORGE_DATABASE_…, FORGE_STATEMENT_TIMEOUT,
    * FORGE_LOCK_TIMEOUT, FORGE_DISK_FULL; pg's own error for a refused statement
    */
-  run<Row>(statement: Statement<Row>, values: readonly unknown[] = []): Promise<Row[]> {
-    return this.#exclusively(async (client) => {
-      if (this.#context.source.pooler !== 'transaction') return this.#send(client, statement, values)
-      return this.#inTransaction(client, (run) => run(statement, values))
+  run<Row>(
+    statement: Statement<Row>,
+    values: readonly unknown[] = [],
+    rider?: () => Rider | null,
+  ): Promise<Row[]> {
+    return this.#exclusively((client) => {
+      const answer = this.#alone(client, statement, values)
+      const behind = rider?.()
+      if (behind) this.#riding = this.#ride(client, behind, answer)
+      return answer
     })
   }
 
@@ -111,13 +131,31 @@ export class Session {
         this.#armIdle()
       }
     })
-    this.#tail = turn.catch(() => {})
+    this.#tail = turn.catch(() => {}).then(() => this.#riding)
     return turn
   }
 
+  #alone<Row>(client: Client, statement: Statement<Row>, values: readonly unknown[]): Promise<Row[]> {
+    if (this.#context.source.pooler !== 'transaction') return this.#send(client, statement, values)
+    return this.#inTransaction(client, (run) => run(statement, values))
+  }
+
+  async #ride(client: Client, rider: Rider, first: Promise<unknown>): Promise<void> {
+    try {
+      // A transaction takes several trips: there the rider comes behind the last.
+      if (this.#context.source.pooler === 'transaction') await first.catch(() => {})
+      await this.#alone(client, rider.statement, rider.values)
+      rider.settled(null)
+    } catch (error) {
+      rider.settled(this.#judge(error))
+    } finally {
+      this.#riding = null
+    }
+  }
+
   async #open(): Promise<Client> {
-    const { purpose, statementMs, generic = false } = this.#options
-    const limits = { statementMs, lockMs: this.#lockMs, generic }
+    const { purpose, statementMs, generic = false, pipeline = false } = this.#options
+    const limits = { statementMs, lockMs: this.#lockMs, generic, pipeline }
     const client = await this.#context.source.connect(`forge:${purpose}`, limits)
     const forget = (): void => {
       if (this.#client === client) this.#client = null

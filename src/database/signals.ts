@@ -13,8 +13,9 @@ import {
 import { decodeHints, encodeHints, HintBag, type Hints } from './hints.js'
 import { Listener, type ListenerState, type ListenerTimes } from './listener.js'
 import { notify } from './queries.js'
-import type { Session } from './session.js'
+import type { Rider, Session } from './session.js'
 import type { ClientSource } from './source.js'
+import type { Statement } from './statement.js'
 
 export interface PostgresSignalsOptions {
   readonly source: ClientSource
@@ -26,6 +27,15 @@ export interface PostgresSignalsOptions {
   readonly logger?: Logger
   readonly times?: ListenerTimes
   readonly onChange?: (state: ListenerState) => void
+}
+
+/** What others should hear of a statement. */
+export interface HintOf<Row> {
+  readonly topic: string
+  /** What `key` is going to say, in all likelihood; null: nobody knows. */
+  readonly guess: string | null
+  /** The key, by the answer. */
+  key(rows: readonly Row[]): string
 }
 
 const channelBytesMax = 63
@@ -89,12 +99,38 @@ export class PostgresSignals implements Signals, Service {
   }
 
   hint(topic: string, key: string): void {
-    const keys = [key]
-    this.#here.add(topic, keys)
-    if (!this.#stopping.signal.aborted) this.#away.add(topic, keys)
+    if (!this.#stopping.signal.aborted) this.#away.add(topic, [key])
+    this.#hintHere(topic, key)
+  }
+
+  #hintHere(topic: string, key: string): void {
+    this.#here.add(topic, [key])
     if (this.#flushing) return
     this.#flushing = true
     queueMicrotask(() => this.#flush())
+  }
+
+  /**
+   * Runs one statement on the session that sends the hints, and hints at its outcome. The guess goes out right behind
+   * the statement, so that others hear of it one trip sooner; where it was wrong, or the last hint has just gone out, the
+   * hint follows as any other does. A guess about a statement that failed stands: nothing rests on hints.
+   * @throws what `Session.run` throws
+   */
+  async run<Row>(
+    statement: Statement<Row>,
+    values: readonly unknown[],
+    { topic, guess, key }: HintOf<Row>,
+  ): Promise<Row[]> {
+    let told: string | null = null
+    const rider = (): Rider | null => {
+      if (guess === null || this.#sending || this.#stopping.signal.aborted) return null
+      return this.#rider(topic, (told = guess))
+    }
+    const rows = await this.#options.session.run(statement, values, rider)
+    const found = key(rows)
+    if (found === told) this.#hintHere(topic, found)
+    else this.hint(topic, found)
+    return rows
   }
 
   subscribe(topic: string, listener: (keys: readonly string[] | null) => void): () => void {
@@ -128,24 +164,35 @@ export class PostgresSignals implements Signals, Service {
   }
 
   /** One notification at a time: while the database is slow, hints are merged and do not queue up. */
-  async #send(): Promise<void> {
-    const { clock } = this.#options
-    while (!this.#away.empty) {
-      const sent = await this.#trySend(this.#away.take())
-      await sleep(clock, sent ? windowMs : failedPauseMs, this.#stopping.signal)
-    }
+  async #send(riding?: Promise<unknown>): Promise<void> {
+    if (riding) await this.#pause(await riding)
+    while (!this.#away.empty) await this.#pause(await this.#trySend(this.#away.take()))
     this.#sending = null
   }
 
-  async #trySend(hints: Hints): Promise<boolean> {
-    try {
-      await this.#notify(encodeHints(this.#self, hints))
-      return true
-    } catch (error) {
-      this.#failures += 1
-      this.#log('NOTIFY failed; other nodes find the work by polling', error)
-      return false
-    }
+  /** Gives what went wrong, or null. */
+  #trySend(hints: Hints): Promise<unknown> {
+    return this.#notify(encodeHints(this.#self, hints)).then(
+      () => null,
+      (error: unknown) => error,
+    )
+  }
+
+  /** Until the next notification may go out. */
+  #pause(error: unknown): Promise<void> {
+    const { clock } = this.#options
+    if (error === null) return sleep(clock, windowMs, this.#stopping.signal)
+    this.#failures += 1
+    this.#log('NOTIFY failed; other nodes find the work by polling', error)
+    return sleep(clock, failedPauseMs, this.#stopping.signal)
+  }
+
+  /** The notification of one hint, for the session to send: until it has settled, it is the one under way. */
+  #rider(topic: string, key: string): Rider {
+    let settled: Rider['settled'] = () => {}
+    this.#sending = this.#send(new Promise((resolve) => (settled = resolve)))
+    const payload = encodeHints(this.#self, new Map([[topic, [key]]]))
+    return { statement: notify, values: [this.#channel, payload], settled }
   }
 
   async #notify(payload: string): Promise<void> {

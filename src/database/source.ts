@@ -30,6 +30,8 @@ export interface SessionLimits {
   readonly connectMs?: number
   /** Each statement is planned once, whatever its values: see `SessionOptions`. */
   readonly generic?: boolean
+  /** A statement may be written before the one in front of it is answered: see `Rider`. Versions of pg that cannot, wait. */
+  readonly pipeline?: boolean
 }
 
 /** The oldest server that is supported, as server_version_num. */
@@ -102,7 +104,7 @@ export class ClientSource {
    */
   async connect(name: string, limits: SessionLimits): Promise<Client> {
     const connectMs = Math.min(limits.connectMs ?? connectMsMax, connectMsMax)
-    const client = await this.#dial(name, connectMs)
+    const client = await this.#dial(name, connectMs, limits.pipeline)
     try {
       // A pooler answers the login by itself, also when there is no server behind it.
       await inTime(client, connectMs, this.#prepare(client, name, limits))
@@ -113,9 +115,9 @@ export class ClientSource {
     }
   }
 
-  async #dial(name: string, connectMs: number): Promise<Client> {
+  async #dial(name: string, connectMs: number, pipeline = false): Promise<Client> {
     if (this.#abandoned) throw new ForgeError('FORGE_STOPPED')
-    const client = makeClient(this.pool, this.config(name, connectMs))
+    const client = makeClient(this.pool, { ...this.config(name, connectMs), pipeline })
     // Without a listener a dropped connection would end the host's process.
     client.on('error', () => {})
     // pg's connect() stays without an answer when its client is ended meanwhile.

@@ -13,6 +13,7 @@ import type { Admission } from './admit.js'
 import type { CommitWatch } from './commits.js'
 import type { JobSpec } from './define.js'
 import { type EnqueueOptions, type EnqueueWish, readEnqueueOptions } from './enqueue-options.js'
+import { DueGuess } from './due-guess.js'
 import { announce, topics } from './hints.js'
 import {
   type Enqueued,
@@ -66,10 +67,13 @@ export class Enqueuer {
   readonly #nextId: () => string
   readonly #plain = new Outbox((rows) => this.#insertOwn(rows))
   readonly #keyed = new Outbox((rows) => this.#insertOwn(rows))
+  readonly #dues: DueGuess
 
   constructor(parts: EnqueuerParts) {
     this.#parts = parts
-    this.#nextId = idFactory(() => parts.runtime.clock.wallMs())
+    const { clock } = parts.runtime
+    this.#nextId = idFactory(() => clock.wallMs())
+    this.#dues = new DueGuess(clock)
   }
 
   /**
@@ -166,11 +170,12 @@ export class Enqueuer {
   }
 
   #insertOnce(rows: readonly Row[], repeat: boolean): Promise<Inserted> {
-    const control = rows[0]?.unique ? this.#parts.keys : this.#parts.runtime.db.control
-    const send: Send = (statement, values) => control.run(statement, values)
+    const { db } = this.#parts.runtime
     const [first] = rows as [Row]
     const now = first.delayMs === null && first.runAt === null
-    if (rows.length === 1 && now && !repeat && isPlain(first)) return insertOne(first, send)
+    if (rows.length === 1 && now && !repeat && isPlain(first)) return insertOne(first, db, this.#dues)
+    const control = first.unique ? this.#parts.keys : db.control
+    const send: Send = (statement, values) => control.run(statement, values)
     const careful = repeat || rows.some((row) => row.ownId)
     if (isOneStatement(rows, careful)) return insertRows(rows, { send, careful })
     return control.transaction((run) => insertRows(rows, { send: run, careful }))

@@ -21,8 +21,12 @@ export interface Ready {
 
 export function hintReady(signals: Signals, { lane, waits, due }: Ready): void {
   if (waits) signals.hint(topics.later, String(lane))
-  // Whole seconds: what was announced a moment ago is not announced again.
-  else signals.hint(topics.ready, due === null ? String(lane) : `${lane}@${Math.floor(due)}`)
+  else signals.hint(topics.ready, readyKey(lane, due))
+}
+
+/** Whole seconds: what was announced a moment ago is not announced again. */
+export function readyKey(lane: number, due: number | null): string {
+  return due === null ? String(lane) : `${lane}@${Math.floor(due)}`
 }
 
 /** The lane and due of a key of `topics.ready`; null for what no node of ours would say. */

@@ -1,5 +1,7 @@
 import type { Copy, RowOf, Run, Statement } from '../database/index.js'
-import type { Announcement } from './hints.js'
+import type { Database } from '../runtime/index.js'
+import type { DueGuess } from './due-guess.js'
+import { type Announcement, readyKey, topics } from './hints.js'
 import {
   bulkTimes,
   copyJobs,
@@ -58,11 +60,16 @@ export async function insertRows(rows: readonly Row[], how: InsertHow): Promise<
   return out
 }
 
-/** One job that can run now, on forge's own connection: what most enqueues are. */
-export async function insertOne(row: Row, send: Send): Promise<Inserted> {
-  const [made] = await send(insertJob, [row.id, row.lane, row.priority, row.attemptsMax, row.json])
-  const announcement = { lane: row.lane, waits: false, dueSeconds: (made as { due_s: number }).due_s }
-  return { answers: [{ id: row.id, created: true }], made: [announcement], gates: [], xid: '' }
+/** One job that can run now, on forge's own connection: what most enqueues are. It is announced already. */
+export async function insertOne(row: Row, { runAndHint }: Database, dues: DueGuess): Promise<Inserted> {
+  const { id, lane, priority, attemptsMax, json } = row
+  const due = dues.guess(priority)
+  await runAndHint(insertJob, [id, lane, priority, attemptsMax, json], {
+    topic: topics.ready,
+    guess: due === null ? null : readyKey(lane, due),
+    key: ([made]) => readyKey(lane, dues.heard(priority, (made as RowOf<typeof insertJob>).due_ms)),
+  })
+  return { answers: [{ id, created: true }], made: [], gates: [], xid: '' }
 }
 
 /** The fewest rows that `insertBulk` is worth its trips for. */

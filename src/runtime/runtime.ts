@@ -27,6 +27,8 @@ export interface Database {
   readonly schema: string
   /** The shared connection for short statements: enqueues, marks, registrations, probes. */
   readonly control: Session
+  /** `control.run`, and a hint at the outcome, sooner than `signals.hint`. */
+  readonly runAndHint: PostgresSignals['run']
   /** Lists, counts and look-ups for people; opens when used, closes after 30 s idle. */
   readonly reader: Session
   /** Another reserved connection, owned and closed by the caller. */
@@ -68,7 +70,7 @@ export function createRuntime(
   const source = new ClientSource(pool)
   const schema = quoteSchema(config.schema)
   const context = { source, schema, clock }
-  const control = new Session(context, { purpose: 'control', statementMs, generic: true })
+  const control = new Session(context, { purpose: 'control', statementMs, generic: true, pipeline: true })
   const reader = new Session(context, { purpose: 'reader', statementMs, idleMs: readerIdleMs })
   const signals = new PostgresSignals({
     source,
@@ -77,15 +79,16 @@ export function createRuntime(
     schema: config.schema,
     logger: config.logger,
   })
+  const db: Database = {
+    source,
+    schema,
+    control,
+    runAndHint: (statement, values, hint) => signals.run(statement, values, hint),
+    reader,
+    open: (purpose, limits) => new Session(context, { statementMs, ...limits, purpose }),
+  }
   const runtime: Runtime = Object.freeze({
-    db: Object.freeze({
-      source,
-      schema,
-      control,
-      reader,
-      open: (purpose: string, limits?: Parameters<Database['open']>[1]) =>
-        new Session(context, { statementMs, ...limits, purpose }),
-    }),
+    db: Object.freeze(db),
     clock,
     log: config.logger,
     faults: new Faults(clock, config.logger),

@@ -1,8 +1,9 @@
 import pg from 'pg'
-import { expect, onTestFinished, test } from 'vitest'
-import { Session } from '../../src/database/session.js'
-import { PostgresSignals, type PostgresSignalsOptions } from '../../src/database/signals.js'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { type Rider, Session } from '../../src/database/session.js'
+import { type HintOf, PostgresSignals, type PostgresSignalsOptions } from '../../src/database/signals.js'
 import { ClientSource } from '../../src/database/source.js'
+import { statement, type Statement } from '../../src/database/statement.js'
 import { silentLogger, systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
@@ -19,7 +20,7 @@ function setup(options: Partial<PostgresSignalsOptions> = {}) {
   const pool = new pg.Pool({ connectionString: database.url })
   const source = new ClientSource(pool)
   const context = { source, schema: 'forge', clock: systemClock }
-  const control = new Session(context, { purpose: 'control', statementMs: 2_000 })
+  const control = new Session(context, { purpose: 'control', statementMs: 2_000, pipeline: true })
   const warnings: string[] = []
   const logger = { ...silentLogger, warn: (text: string) => warnings.push(text) }
   const given = { source, session: control, schema: 'forge', clock: systemClock, logger, ...options }
@@ -177,6 +178,91 @@ test('ten thousand forged messages are ignored or cost one delivery per turn of 
   expect(({} as { a?: unknown }).a).toBeUndefined()
   expect(signals.proven).toBe(true)
 })
+
+describe('a statement that is run with a hint', () => {
+  const answer = statement<{ key: string }>('test_answer', () => 'select $1::text as key')
+  const refused = statement<{ key: string }>('test_refused', () => 'select 1 / 0 as key')
+  const hintOf = (guess: string | null): HintOf<{ key: string }> => ({
+    topic: 'ready',
+    guess,
+    key: ([row]) => row?.key ?? 'no answer',
+  })
+  const keysOf = (messages: readonly string[]): string[] =>
+    messages.flatMap((text) => (JSON.parse(text) as { t: { ready: string[] } }).t.ready)
+
+  test('tells others the guess, and this process once it is answered; a right one goes out once', async () => {
+    const messages = await eavesdrop('forge_forge')
+    const { signals, keys } = setup()
+    expect(await signals.run(answer, ['a@1'], hintOf('a@1'))).toEqual([{ key: 'a@1' }])
+    await microtask()
+    expect(keys()).toEqual(['a@1'])
+    signals.hint('ready', 'the next')
+    await until(() => keysOf(messages).includes('the next'), { label: 'the next hint arrives' })
+    expect(keysOf(messages)).toEqual(['a@1', 'the next'])
+  })
+
+  test('a wrong guess, and none, are followed by what is true', async () => {
+    const messages = await eavesdrop('forge_forge')
+    const { signals, keys } = setup()
+    await signals.run(answer, ['a@1'], hintOf('a@2'))
+    await until(() => keysOf(messages).length === 2, { label: 'both arrive' })
+    // While a notification was less than 5 ms ago, hints wait; the pause is over once another has gone out.
+    await signals.run(answer, ['b@1'], hintOf(null))
+    await until(() => keysOf(messages).length === 3, { label: 'the third arrives' })
+    expect(keysOf(messages)).toEqual(['a@2', 'a@1', 'b@1'])
+    expect(keys()).toEqual(['a@1', 'b@1'])
+  })
+
+  test('many in a row cost a notification every 5 ms, and no key is lost', async () => {
+    const messages = await eavesdrop('forge_forge')
+    const { signals } = setup()
+    const sinceMs = performance.now()
+    for (let i = 0; i < 300; i++) await signals.run(answer, [`${i}`], hintOf(`${i}`))
+    const windows = (performance.now() - sinceMs) / 5
+    await until(() => keysOf(messages).length === 300, { label: 'all keys have arrived' })
+    expect(new Set(keysOf(messages)).size).toBe(300)
+    expect(messages.length).toBeLessThanOrEqual(windows + 3)
+  })
+
+  test('fails as the session does, and hints go on', async () => {
+    const messages = await eavesdrop('forge_forge')
+    const { signals, keys } = setup()
+    await expect(signals.run(refused, [], hintOf('a@1'))).rejects.toMatchObject({ code: '22012' })
+    await signals.run(answer, ['b@1'], hintOf('b@1'))
+    await until(() => keysOf(messages).includes('b@1'), { label: 'the next one arrives' })
+    expect(keys()).toEqual(['b@1'])
+  })
+
+  test('has its answer although the notification fails, which is counted and logged', async () => {
+    const { session } = failingNotify()
+    const { signals, keys, warnings } = setup({ session })
+    expect(await signals.run(answer, ['a@1'], hintOf('a@1'))).toEqual([{ key: 'a@1' }])
+    await until(() => signals.notifyFailures === 1, { label: 'the failure is counted' })
+    expect(keys()).toEqual(['a@1'])
+    expect(warnings).toEqual([expect.stringContaining('too many notifications')])
+  })
+
+  test('after stop() tells this process only', async () => {
+    const messages = await eavesdrop('forge_forge')
+    const { signals, keys } = setup()
+    await signals.stop()
+    await signals.run(answer, ['a@1'], hintOf('a@1'))
+    await microtask()
+    await database.query(`SELECT pg_notify('forge_forge', '{"t":{"ready":["mine"]}}')`)
+    await until(() => messages.length > 0, { label: 'what was sent by the test arrives' })
+    expect(keysOf(messages)).toEqual(['mine'])
+    expect(keys()).toEqual(['a@1'])
+  })
+})
+
+/** A session that answers each statement with its first value, and whose riders fail. */
+function failingNotify(): Pick<PostgresSignalsOptions, 'session'> {
+  const run = <Row>(_: Statement<Row>, values: readonly unknown[] = [], rider?: () => Rider | null) => {
+    rider?.()?.settled(new Error('too many notifications in the NOTIFY queue'))
+    return Promise.resolve([{ key: values[0] } as Row])
+  }
+  return { session: { run } }
+}
 
 test('when NOTIFY fails, hints still work in this process, nothing throws, and one warning is logged', async () => {
   const run = (): Promise<never> => Promise.reject(new Error('too many notifications in the NOTIFY queue'))

@@ -1,5 +1,8 @@
-import { describe, expect, it } from 'vitest'
+import { createRequire } from 'node:module'
+import pg from 'pg'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { startProxy } from '../../src/testing/index.js'
+import { silentLogger } from '../../src/kernel/index.js'
 import { addressOf } from '../chaos/fleet.js'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
@@ -36,6 +39,22 @@ describe('a large bulk call', () => {
     expect(handles.map(({ id }) => stored.get(id))).toEqual(inputs)
     expect(handles.every(({ created }) => created)).toBe(true)
     expect((await node.jobs.counts()).available).toBe(n)
+  })
+
+  it('goes over the clients of another copy of pg, as those of a host may be', async () => {
+    const require = createRequire(import.meta.url)
+    const loaded = { ...require.cache }
+    for (const path of Object.keys(require.cache)) if (/[/]pg[/]lib[/]/.test(path)) delete require.cache[path]
+    const other = require('pg') as typeof pg
+    Object.assign(require.cache, loaded)
+    expect(other.Query).not.toBe(pg.Query)
+    const pool = new other.Pool({ connectionString: database.url, max: 2 })
+    onTestFinished(() => pool.end())
+    const { forge } = setup(database)
+    const job = forge.job('foreign', { queue: 'foreign', run: () => null })
+    await using node = await forge.attach(null, pool, { queues: { foreign: false }, logger: silentLogger })
+    await job.enqueueMany(Array.from({ length: n }, (_, i) => ({ i })))
+    expect((await node.jobs.counts()).available).toBeGreaterThanOrEqual(n)
   })
 
   it.each([

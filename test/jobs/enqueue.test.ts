@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { describe, expect, it } from 'vitest'
+import pg from 'pg'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { useDatabase } from '../support/database.js'
 import { setup } from '../support/forge.js'
 import { until } from '../support/until.js'
@@ -23,6 +24,26 @@ describe('enqueue', () => {
     expect(handles.map((handle) => stored.get(handle.id))).toEqual(handles.map((_, i) => i))
     // 2 inserts, their hints, the pulse and this question; one commit per call would be 300.
     expect(spent).toBeLessThan(60)
+  })
+
+  it('tells other nodes of a single job in the same breath, and where it stands', async () => {
+    const { forge, attach } = setup(database)
+    const job = forge.job('announced', { queue: 'announced', run: () => null })
+    await using _node = await attach({ roles: ['gateway'] })
+    // The lane is made by the first; of a priority, the first has none before it to guess its due by.
+    await job.enqueue({})
+    const { order, told } = watchQueries()
+    const rode = async (): Promise<boolean> => {
+      order.length = 0
+      const { id } = await job.enqueue({})
+      const [row] = await database.query<{ key: string }>(
+        `select lane || '@' || floor(extract(epoch from due)) as key from forge.job where id = $1`,
+        [id],
+      )
+      return order.join() === 'insert,notify,answered' && told().includes(`["${row?.key}"]`)
+    }
+    // Not so when the last hint went out less than 5 ms ago, nor where a second begins in between.
+    for (let i = 0; i < 5; i++) await until(rode, { label: 'a hint behind the job, with its due' })
   })
 
   it('makes no second job when a call is repeated with its id, whether the first waits, runs or is done', async () => {
@@ -86,6 +107,30 @@ describe('enqueue', () => {
     expect(({} as { polluted?: boolean }).polluted).toBeUndefined()
   })
 })
+
+type Query = (
+  this: Pick<pg.Client, 'pipeline'>,
+  of: { readonly name?: string; readonly values?: readonly string[] },
+  ...more: unknown[]
+) => Promise<unknown>
+
+/** The order in which forge's clients are asked for single jobs and hints, and answered; and the last hint. */
+function watchQueries(): { readonly order: string[]; readonly told: () => string } {
+  const order: string[] = []
+  let told = ''
+  const query = pg.Client.prototype.query as unknown as Query
+  const watched: Query = function (of, ...more) {
+    const answer = query.call(this, of, ...more)
+    if (of.name === 'forge_notify') told = of.values?.[1] ?? ''
+    if (of.name === 'forge_notify') order.push(this.pipeline ? 'notify' : 'notify, in its turn')
+    if (of.name === 'forge_insert_job') order.push('insert')
+    if (of.name === 'forge_insert_job') void answer.then(() => order.push('answered'))
+    return answer
+  }
+  const spy = vi.spyOn(pg.Client.prototype, 'query').mockImplementation(watched as never)
+  onTestFinished(() => spy.mockRestore())
+  return { order, told: () => told }
+}
 
 describe('what a handler returns', () => {
   it('finishes the job whatever it is', async () => {

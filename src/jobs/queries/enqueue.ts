@@ -45,12 +45,12 @@ const seconds = (due: string): string => `floor(extract(epoch from ${due}))::big
 const dueAt = (at: string, priority: string): string => `${at} + (100 - ${priority}) * interval '6 s'`
 
 /** The leanest of the inserts: one job that can run now, under an id that nobody has used. */
-export const insertJob = statement<{ due_s: number }>(
+export const insertJob = statement<{ due_ms: number }>(
   'forge_insert_job',
   (s) => `
   insert into ${s}.job (id, lane, state, stage, priority, attempts_max, run_at, due, input)
   values ($1, $2, 2, 2, $3, $4, statement_timestamp(), ${dueAt('statement_timestamp()', '$3::smallint')}, $5)
-  returning ${seconds('due')} as due_s`,
+  returning extract(epoch from due)::float8 * 1000 as due_ms`,
 )
 
 /** $1 ids, $2 lanes, $3 priorities, $4 attempts, $5 delays in ms, $6 run_at (null: see the delay), $7 inputs, … */
