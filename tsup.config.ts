@@ -6,7 +6,7 @@ const faces = {
   embedded: 'src/embedded/index.ts',
 }
 
-// Started by file name, from both builds, hence an entry of its own.
+// Started by file name, hence an entry of its own; from both builds in this one form.
 const threads = { 'pulse-thread': 'src/cluster/pulse-thread.ts' }
 
 /*
@@ -36,6 +36,6 @@ const common = {
 } satisfies Options
 
 export default defineConfig([
-  { ...common, format: ['esm'], entry: { ...faces, ...threads, cli: 'src/cli/main.ts' } },
+  { ...common, format: ['esm'], entry: { ...faces, cli: 'src/cli/main.ts' } },
   { ...common, format: ['cjs'], entry: { ...faces, ...threads } },
 ])

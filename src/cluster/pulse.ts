@@ -161,11 +161,10 @@ export class Pulse {
   }
 }
 
-/** Beside this file, in whichever form it runs: sources (.ts), ESM (.js) or CommonJS (.cjs). */
+/** Beside this file: the source, or else CommonJS, which costs a thread 0.7 MiB less than the loader of ES modules. */
 function threadFile(): URL {
   const here = import.meta.url
-  const ending = here.endsWith('.ts') ? '.ts' : here.endsWith('.cjs') ? '.cjs' : '.js'
-  const url = new URL(`./pulse-thread${ending}`, here)
+  const url = new URL(`./pulse-thread.${here.endsWith('.ts') ? 'ts' : 'cjs'}`, here)
   if (!existsSync(fileURLToPath(url))) throw new Error('pulse-thread is not beside the bundle')
   return url
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { Client, Query } from 'pg'
+import pg, { type Client, type Query } from 'pg'
 
 /** The part of pg's connection that a COPY needs; its types leave it out. */
 interface CopyConnection {
@@ -19,8 +19,8 @@ interface CopyQuery extends Query {
  */
 export async function copyIn(client: Client, text: string, chunks: Iterable<string>): Promise<void> {
   // Of the copy of pg that the client is from, which may be the host's: it takes no other for its own.
-  const { Query: Made } = client.constructor as unknown as { Query: new (text: string) => CopyQuery }
-  const copy = new Made(text)
+  const { Query: Made = pg.Query } = client.constructor as { Query?: typeof Query }
+  const copy = new Made(text) as CopyQuery
   /** What came out of the making of the chunks: the server knows only that there will be no more. */
   let fault: unknown = null
   copy.handleCopyInResponse = (connection) => {

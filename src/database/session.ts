@@ -49,8 +49,8 @@ export interface Copy {
 }
 
 /**
- * A statement that goes out right behind another, in a transaction of its own that begins when the other has committed.
- * Nobody waits for it, except for the next statement of the session.
+ * A statement that goes out right behind another, in a transaction of its own that begins when the other has ended, well or
+ * not. Nobody waits for it, except for the next statement of the session.
  */
 export interface Rider {
   readonly statement: Statement
@@ -95,8 +95,8 @@ export class Session {
     rider?: () => Rider | null,
   ): Promise<Row[]> {
     return this.#exclusively((client) => {
-      const answer = this.#alone(client, statement, values)
       const behind = rider?.()
+      const answer = this.#alone(client, statement, values)
       if (behind) this.#riding = this.#ride(client, behind, answer)
       return answer
     })
@@ -142,8 +142,8 @@ export class Session {
 
   async #ride(client: Client, rider: Rider, first: Promise<unknown>): Promise<void> {
     try {
-      // A transaction takes several trips: there the rider comes behind the last.
-      if (this.#context.source.pooler === 'transaction') await first.catch(() => {})
+      // A pooler may not take two at once, and makes several trips of one: there the rider comes behind the last.
+      if (this.#context.source.pooler !== 'none') await first.catch(() => {})
       await this.#alone(client, rider.statement, rider.values)
       rider.settled(null)
     } catch (error) {

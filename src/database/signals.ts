@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import {
   type Clock,
+  isConnectionError,
   LocalSignals,
   type Logger,
   messageOf,
@@ -32,10 +33,10 @@ export interface PostgresSignalsOptions {
 /** What others should hear of a statement. */
 export interface HintOf<Row> {
   readonly topic: string
-  /** What `key` is going to say, in all likelihood; null: nobody knows. */
-  readonly guess: string | null
+  /** What `key` is going to say, in all likelihood; null: nobody knows. Asked when the statement goes out. */
+  readonly guess: () => string | null
   /** The key, by the answer. */
-  key(rows: readonly Row[]): string
+  readonly key: (rows: readonly Row[]) => string
 }
 
 const channelBytesMax = 63
@@ -123,8 +124,9 @@ export class PostgresSignals implements Signals, Service {
   ): Promise<Row[]> {
     let told: string | null = null
     const rider = (): Rider | null => {
-      if (guess === null || this.#sending || this.#stopping.signal.aborted) return null
-      return this.#rider(topic, (told = guess))
+      if (this.#sending || this.#stopping.signal.aborted) return null
+      told = guess()
+      return told === null ? null : this.#rider(topic, told)
     }
     const rows = await this.#options.session.run(statement, values, rider)
     const found = key(rows)
@@ -190,7 +192,14 @@ export class PostgresSignals implements Signals, Service {
   /** The notification of one hint, for the session to send: until it has settled, it is the one under way. */
   #rider(topic: string, key: string): Rider {
     let settled: Rider['settled'] = () => {}
-    this.#sending = this.#send(new Promise((resolve) => (settled = resolve)))
+    const riding = new Promise<unknown>((resolve) => {
+      settled = (error) => {
+        if (error !== null) this.#away.add(topic, [key])
+        // The statement in front was lost as well: whether NOTIFY works is for the next connection to tell.
+        resolve(isConnectionError(error) ? null : error)
+      }
+    })
+    this.#sending = this.#send(riding)
     const payload = encodeHints(this.#self, new Map([[topic, [key]]]))
     return { statement: notify, values: [this.#channel, payload], settled }
   }

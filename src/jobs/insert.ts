@@ -63,10 +63,12 @@ export async function insertRows(rows: readonly Row[], how: InsertHow): Promise<
 /** One job that can run now, on forge's own connection: what most enqueues are. It is announced already. */
 export async function insertOne(row: Row, { runAndHint }: Database, dues: DueGuess): Promise<Inserted> {
   const { id, lane, priority, attemptsMax, json } = row
-  const due = dues.guess(priority)
   await runAndHint(insertJob, [id, lane, priority, attemptsMax, json], {
     topic: topics.ready,
-    guess: due === null ? null : readyKey(lane, due),
+    guess: () => {
+      const due = dues.guess(priority)
+      return due === null ? null : readyKey(lane, due)
+    },
     key: ([made]) => readyKey(lane, dues.heard(priority, (made as RowOf<typeof insertJob>).due_ms)),
   })
   return { answers: [{ id, created: true }], made: [], gates: [], xid: '' }

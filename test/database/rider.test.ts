@@ -4,7 +4,7 @@ import { type Session, statement } from '../../src/database/index.js'
 import type { Rider } from '../../src/database/session.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
-import { sessionOf, sourceOf } from './kit.js'
+import { proxyTo, sessionOf, sourceOf } from './kit.js'
 
 const database = useDatabase()
 
@@ -61,11 +61,11 @@ function overheard(pipeline: boolean): { readonly session: Session; readonly wri
   return { session, written: () => written }
 }
 
-describe.each(['none', 'transaction'] as const)('a rider, pooler: %s', (pooler) => {
-  const open = (url = database.url): Session => {
+describe.each(['none', 'session', 'transaction'] as const)('a rider, pooler: %s', (pooler) => {
+  const open = (url = database.url, options: Parameters<typeof sessionOf>[1] = {}): Session => {
     const source = sourceOf({ connectionString: url })
     source.pooler = pooler
-    return sessionOf(source, { pipeline: true })
+    return sessionOf(source, { pipeline: true, ...options })
   }
 
   test('begins when its statement has committed, in a transaction of its own', async () => {
@@ -128,6 +128,29 @@ describe.each(['none', 'transaction'] as const)('a rider, pooler: %s', (pooler) 
     expect(outcomes).toMatchObject([{ code: 'FORGE_CONNECTION_LOST' }])
   })
 
+  test('settles before the session is closed', async () => {
+    const session = open()
+    const { ask, outcomes } = ride({ statement: nap, values: [0.1] })
+    await session.run(one, [], ask)
+    await session.close()
+    expect(outcomes).toEqual([null])
+  })
+
+  test('behind a statement that a silent server leaves without an answer settles as well', async () => {
+    const proxy = await proxyTo(database.url)
+    const session = open(proxy.databaseUrl, { statementMs: 100 })
+    await session.run(one)
+    proxy.blackhole()
+    const { ask, outcomes } = ride({ statement: one, values: [] })
+    await expect(session.run(one, [], ask)).rejects.toMatchObject({ code: 'FORGE_DEADLINE' })
+    await until(() => outcomes.length > 0, { label: 'the rider has settled' })
+    expect(outcomes).toMatchObject([
+      { code: expect.stringMatching(/^FORGE_(DEADLINE|CONNECTION_LOST)$/) as string },
+    ])
+    proxy.resume()
+    expect(await session.run(one)).toEqual([{ one: 1 }])
+  })
+
   test('that is never asked for when there is no connection', async () => {
     const session = open('postgres://nobody@127.0.0.1:1/none')
     const { ask, order } = ride({ statement: one, values: [] })
@@ -141,7 +164,7 @@ test.each([true, false])('is written before its statement is answered: pipeline 
   await session.run(one)
   const { ask, outcomes } = ride({ statement: look, values: ['nothing'] })
   let answered = false
-  const first = session.run(nap, [0.2], ask).then(() => (answered = true))
+  const first = session.run(nap, [1], ask).then(() => (answered = true))
   // Handed out in the turn that follows; the nap is much longer.
   await new Promise((turn) => setImmediate(turn))
   expect(written()).toContain('test_rider_nap')

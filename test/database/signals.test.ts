@@ -4,7 +4,7 @@ import { type Rider, Session } from '../../src/database/session.js'
 import { type HintOf, PostgresSignals, type PostgresSignalsOptions } from '../../src/database/signals.js'
 import { ClientSource } from '../../src/database/source.js'
 import { statement, type Statement } from '../../src/database/statement.js'
-import { silentLogger, systemClock } from '../../src/kernel/index.js'
+import { ForgeError, silentLogger, systemClock } from '../../src/kernel/index.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
 
@@ -184,7 +184,7 @@ describe('a statement that is run with a hint', () => {
   const refused = statement<{ key: string }>('test_refused', () => 'select 1 / 0 as key')
   const hintOf = (guess: string | null): HintOf<{ key: string }> => ({
     topic: 'ready',
-    guess,
+    guess: () => guess,
     key: ([row]) => row?.key ?? 'no answer',
   })
   const keysOf = (messages: readonly string[]): string[] =>
@@ -218,10 +218,11 @@ describe('a statement that is run with a hint', () => {
     const { signals } = setup()
     const sinceMs = performance.now()
     for (let i = 0; i < 300; i++) await signals.run(answer, [`${i}`], hintOf(`${i}`))
-    const windows = (performance.now() - sinceMs) / 5
+    // Timers may fire up to 1 ms early.
+    const windows = (performance.now() - sinceMs) / 4
     await until(() => keysOf(messages).length === 300, { label: 'all keys have arrived' })
     expect(new Set(keysOf(messages)).size).toBe(300)
-    expect(messages.length).toBeLessThanOrEqual(windows + 3)
+    expect(messages.length).toBeLessThanOrEqual(Math.min(windows + 3, 250))
   })
 
   test('fails as the session does, and hints go on', async () => {
@@ -230,16 +231,28 @@ describe('a statement that is run with a hint', () => {
     await expect(signals.run(refused, [], hintOf('a@1'))).rejects.toMatchObject({ code: '22012' })
     await signals.run(answer, ['b@1'], hintOf('b@1'))
     await until(() => keysOf(messages).includes('b@1'), { label: 'the next one arrives' })
+    expect(keysOf(messages)).toEqual(['a@1', 'b@1'])
     expect(keys()).toEqual(['b@1'])
   })
 
-  test('has its answer although the notification fails, which is counted and logged', async () => {
-    const { session } = failingNotify()
+  test('has its answer although the notification fails, which is counted, logged and tried once more', async () => {
+    const { session, notified } = riderFails(new Error('too many notifications in the NOTIFY queue'))
     const { signals, keys, warnings } = setup({ session })
     expect(await signals.run(answer, ['a@1'], hintOf('a@1'))).toEqual([{ key: 'a@1' }])
-    await until(() => signals.notifyFailures === 1, { label: 'the failure is counted' })
+    await until(() => notified.length > 0, { label: 'it is tried again' })
+    expect(signals.notifyFailures).toBe(1)
     expect(keys()).toEqual(['a@1'])
+    expect(keysOf(notified)).toEqual(['a@1'])
     expect(warnings).toEqual([expect.stringContaining('too many notifications')])
+  })
+
+  test('is heard by others when the connection breaks behind the answer, which says nothing about NOTIFY', async () => {
+    const { session, notified } = riderFails(new ForgeError('FORGE_CONNECTION_LOST'))
+    const { signals, warnings } = setup({ session })
+    await signals.run(answer, ['a@1'], hintOf('a@1'))
+    await until(() => notified.length > 0, { label: 'it goes out on the next connection' })
+    expect(keysOf(notified)).toEqual(['a@1'])
+    expect([signals.notifyFailures, warnings]).toEqual([0, []])
   })
 
   test('after stop() tells this process only', async () => {
@@ -255,13 +268,15 @@ describe('a statement that is run with a hint', () => {
   })
 })
 
-/** A session that answers each statement with its first value, and whose riders fail. */
-function failingNotify(): Pick<PostgresSignalsOptions, 'session'> {
-  const run = <Row>(_: Statement<Row>, values: readonly unknown[] = [], rider?: () => Rider | null) => {
-    rider?.()?.settled(new Error('too many notifications in the NOTIFY queue'))
+/** A session that answers each statement with its first value, whose riders fail, and what it was to notify otherwise. */
+function riderFails(error: Error): Pick<PostgresSignalsOptions, 'session'> & { readonly notified: string[] } {
+  const notified: string[] = []
+  const run = <Row>(of: Statement<Row>, values: readonly unknown[] = [], rider?: () => Rider | null) => {
+    rider?.()?.settled(error)
+    if (of.name === 'forge_notify') notified.push(String(values[1]))
     return Promise.resolve([{ key: values[0] } as Row])
   }
-  return { session: { run } }
+  return { session: { run }, notified }
 }
 
 test('when NOTIFY fails, hints still work in this process, nothing throws, and one warning is logged', async () => {

@@ -159,9 +159,9 @@ describe.each(['node-oldest', 'node-newest'])('the packed package on %s', (alias
 })
 
 describe('the packed package', () => {
-  it('holds the pulse thread for both builds', async () => {
+  it('holds the pulse thread, in the one form that both builds start', async () => {
     const files = await readdir(path.join(consumer, 'node_modules/forge/dist'))
-    expect(files).toEqual(expect.arrayContaining(['pulse-thread.js', 'pulse-thread.cjs']))
+    expect(files.filter((file) => file.startsWith('pulse-thread'))).toEqual(['pulse-thread.cjs'])
   })
 
   it.each(['typed.mts', 'typed.cts'])('has types that %s compiles against', async (file) => {

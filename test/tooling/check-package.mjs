@@ -47,8 +47,8 @@ export function contentFaults(manifest, files) {
   const targets =
     JSON.stringify([manifest.exports, manifest.bin, manifest.main]).match(/\.\/dist\/[^"]+/g) ?? []
   // Started by file name, so no export leads to it.
-  const threads = ['./dist/pulse-thread.js', './dist/pulse-thread.cjs']
-  const missing = [...new Set([...targets, ...threads])].filter((target) => !files.includes(target.slice(2)))
+  const thread = './dist/pulse-thread.cjs'
+  const missing = [...new Set([...targets, thread])].filter((target) => !files.includes(target.slice(2)))
   const sources = files.filter((file) => /\.map$|\.test\.|(?<!\.d)\.[cm]?ts$/.test(file))
   return [
     ...missing.map((target) => `${target} is not in the package`),

@@ -50,7 +50,7 @@ export const insertJob = statement<{ due_ms: number }>(
   (s) => `
   insert into ${s}.job (id, lane, state, stage, priority, attempts_max, run_at, due, input)
   values ($1, $2, 2, 2, $3, $4, statement_timestamp(), ${dueAt('statement_timestamp()', '$3::smallint')}, $5)
-  returning extract(epoch from due)::float8 * 1000 as due_ms`,
+  returning floor(extract(epoch from due) * 1000)::bigint as due_ms`,
 )
 
 /** $1 ids, $2 lanes, $3 priorities, $4 attempts, $5 delays in ms, $6 run_at (null: see the delay), $7 inputs, … */
