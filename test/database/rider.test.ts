@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
-import { type Session, statement } from '../../src/database/index.js'
+import { type Pooler, type Session, statement } from '../../src/database/index.js'
 import type { Rider } from '../../src/database/session.js'
 import { useDatabase } from '../support/database.js'
 import { until } from '../support/until.js'
@@ -43,7 +43,10 @@ function ride(of: Pick<Rider, 'statement' | 'values'>, order: string[] = []): Ri
 }
 
 /** A session, and all that its connections write. */
-function overheard(pipeline: boolean): { readonly session: Session; readonly written: () => string } {
+function overheard(
+  pipeline: boolean,
+  pooler: Pooler,
+): { readonly session: Session; readonly written: () => string } {
   let written = ''
   const stream = (): Socket => {
     const socket = new Socket()
@@ -57,7 +60,9 @@ function overheard(pipeline: boolean): { readonly session: Session; readonly wri
     })
     return socket
   }
-  const session = sessionOf(sourceOf({ connectionString: database.url, stream }), { pipeline })
+  const source = sourceOf({ connectionString: database.url, stream })
+  source.pooler = pooler
+  const session = sessionOf(source, { pipeline })
   return { session, written: () => written }
 }
 
@@ -159,18 +164,25 @@ describe.each(['none', 'session', 'transaction'] as const)('a rider, pooler: %s'
   })
 })
 
-test.each([true, false])('is written before its statement is answered: pipeline %s', async (pipeline) => {
-  const { session, written } = overheard(pipeline)
-  await session.run(one)
-  const { ask, outcomes } = ride({ statement: look, values: ['nothing'] })
-  let answered = false
-  const first = session.run(nap, [1], ask).then(() => (answered = true))
-  // Handed out in the turn that follows; the nap is much longer.
-  await new Promise((turn) => setImmediate(turn))
-  expect(written()).toContain('test_rider_nap')
-  expect([written().includes('test_rider_look'), answered]).toEqual([pipeline, false])
-  await first
-  await until(() => outcomes.length === 1, { label: 'the rider has settled' })
-  expect(written()).toContain('test_rider_look')
-  expect(outcomes).toEqual([null])
-})
+test.each([
+  { pipeline: true, pooler: 'none', early: true },
+  { pipeline: false, pooler: 'none', early: false },
+  { pipeline: true, pooler: 'session', early: false },
+] as const)(
+  'is written before its statement is answered: $early with %j',
+  async ({ early, pipeline, pooler }) => {
+    const { session, written } = overheard(pipeline, pooler)
+    await session.run(one)
+    const { ask, outcomes } = ride({ statement: look, values: ['nothing'] })
+    let answered = false
+    const first = session.run(nap, [1], ask).then(() => (answered = true))
+    // Handed out in the turn that follows; the nap is much longer.
+    await new Promise((turn) => setImmediate(turn))
+    expect(written()).toContain('pg_sleep')
+    expect([written().includes('seen '), answered]).toEqual([early, false])
+    await first
+    await until(() => outcomes.length === 1, { label: 'the rider has settled' })
+    expect(written()).toContain('seen ')
+    expect(outcomes).toEqual([null])
+  },
+)
